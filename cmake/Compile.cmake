@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+# How everything is compiled: C11, hidden visibility, all warnings, sanitizers by SLUICE_SANITIZE.
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE RelWithDebInfo)
+endif()
+# Asserts stay on in every build: they guard the promise.
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
+set(CMAKE_C_FLAGS_RELEASE "-O2")
+
+set(SLUICE_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
+option(SLUICE_WERROR "Warnings are errors" OFF)
+option(SLUICE_COVERAGE "Instrument for gcov" OFF)
+option(SLUICE_FUZZ "Build libFuzzer targets (clang)" OFF)
+
+add_library(sluice_compile INTERFACE)
+target_compile_definitions(sluice_compile INTERFACE _GNU_SOURCE)
+target_compile_options(sluice_compile INTERFACE
+    -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -fno-common)
+if(SLUICE_WERROR)
+    target_compile_options(sluice_compile INTERFACE -Werror)
+endif()
+if(SLUICE_SANITIZE)
+    add_compile_options(-fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    add_link_options(-fsanitize=${SLUICE_SANITIZE})
+endif()
+if(SLUICE_COVERAGE)
+    add_compile_options(--coverage)
+    add_link_options(--coverage)
+endif()
+if(SLUICE_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+    add_link_options(-fsanitize=address,undefined)
+endif()
+
+# sluice_folder(NAME FOLDER SOURCES... LIBS...): the target of one folder of the product.
+# POISON names headers that the folder must not use: their include guards are defined, so that they come up empty.
+function(sluice_folder target)
+    cmake_parse_arguments(ARG "" "" "SOURCES;LINK;POISON" ${ARGN})
+    add_library(${target} OBJECT ${ARG_SOURCES})
+    target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+    target_link_libraries(${target} PUBLIC ${ARG_LINK} PRIVATE sluice_compile)
+    foreach(guard ${ARG_POISON})
+        target_compile_definitions(${target} PRIVATE ${guard})
+    endforeach()
+endfunction()

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* The client: one API for a store in this process, in another one, or on another machine.
+ *
+ *   inproc://NAME            the store NAME of a runtime in this process (options.runtime)
+ *   ipc://PATH               the socket of a gateway on this host
+ *   tcp://HOST:PORT          a gateway's TCP port
+ *
+ * How a call ends (sluice_err_applied says the same for every code):
+ *   OK        a write is in the file and on disk, exactly once; a read saw every write acknowledged before it began
+ *   UNKNOWN   the answer was lost; sluice_call_again with the same request finds out which of the two it was
+ *   any other code   no effect, now and later
+ * Every call returns by its deadline. The client reconnects by itself. Remote writes are sent again, with the same id,
+ * until the deadline; the server's receipts make that safe.
+ *
+ * Threads: a client, its requests and results belong to one thread at a time; open one client per thread, they are
+ * cheap. Hand-over between threads needs a barrier of the caller's.
+ */
+#ifndef SLUICE_CLIENT_H
+#define SLUICE_CLIENT_H
+
+#include <sluice/base.h>
+#include <sluice/message.h>
+#include <sluice/runtime.h>
+#include <sluice/value.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sluice_client sluice_client;
+typedef struct sluice_request sluice_request;
+typedef struct sluice_result sluice_result;
+
+typedef struct sluice_client_options {
+    sluice_runtime *runtime;    /* for inproc (kept); ignored otherwise */
+    const char *store;          /* store name on the other side; default "app" (inproc: from the URL) */
+    uint32_t timeout_ms;        /* of each call; default 5000 */
+    uint32_t max_inflight;      /* submitted and not yet collected; more is OVERLOADED; default 1024 */
+    uint32_t max_message_bytes; /* largest request and reply; default 64 MiB */
+    bool receipts;              /* writes carry an id and the server keeps a receipt; default: true for ipc and tcp,
+                                   false for inproc (set by options_init to `receipts_default`) */
+    bool receipts_default;      /* true: decide `receipts` by the transport */
+    void *zmq_context;          /* borrowed; NULL: the client's own for ipc and tcp */
+} sluice_client_options;
+
+SLUICE_API void sluice_client_options_init(sluice_client_options *options);
+
+/* Opens a client. Does not wait for a remote server: the first call does, until its deadline. options may be NULL for
+ * ipc and tcp. Gives: *out. Errors: INVALID (URL, option), NO_ACTOR (inproc: no such store), NOMEM, SYSTEM. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_open(const char *url, const sluice_client_options *options,
+                                                          sluice_client **out, sluice_cause *cause);
+/* Says goodbye if connected and frees everything, results still held excepted. Does not block longer than 500 ms.
+ * NULL-safe, nulls the pointer. */
+SLUICE_API void sluice_client_close(sluice_client **client);
+/* Deadline of the calls that follow, 1..2^31-1 ms. */
+SLUICE_API void sluice_client_set_timeout(sluice_client *client, uint32_t timeout_ms);
+/* Waits until the server answers a ping. Errors: UNREACHABLE (nobody answered by then), UNSUPPORTED (wire version). */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_ping(sluice_client *client, sluice_cause *cause);
+
+/* ---- simple calls ---- */
+
+/* Runs one writing statement, durably. params: n_params values, borrowed. Gives: *out (out may be NULL; also given on
+ * no error only). cause may be NULL. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_exec(sluice_client *client, const char *sql, const sluice_value *params,
+                                                   size_t n_params, sluice_result **out, sluice_cause *cause);
+/* Runs one reading statement. Gives: *out, positioned before the first row. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_query(sluice_client *client, const char *sql, const sluice_value *params,
+                                                    size_t n_params, sluice_result **out, sluice_cause *cause);
+
+/* ---- requests of several statements, or rows ---- */
+
+typedef enum sluice_request_kind {
+    SLUICE_WRITE = 1, /* all statements in one atomic transaction */
+    SLUICE_READ = 2,  /* all statements on one snapshot */
+} sluice_request_kind;
+
+/* Starts a request. Gives: *out. Errors: NOMEM. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_new(sluice_client *client, sluice_request_kind kind,
+                                                          sluice_request **out);
+SLUICE_API void sluice_request_destroy(sluice_request **request);
+/* Adds a statement with its parameters (copied). Errors: NOMEM, TOO_BIG. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_add(sluice_request *request, const char *sql,
+                                                          const sluice_value *params, size_t n_params);
+/* As above with a text of given size, which may hold any byte (the server refuses an embedded NUL). */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_add_n(sluice_request *request, const char *sql, size_t sql_size,
+                                                            const sluice_value *params, size_t n_params);
+/* The latest statement must change exactly n rows, else the whole request fails with GUARD_FAILED. WRITE only. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_expect(sluice_request *request, uint64_t n_changes);
+/* Gives the latest statement one more row of parameters: it runs once per row, all within the request's transaction.
+ * Every row has as many values as the first. Not mixed with params of sluice_request_add. Errors: INVALID, NOMEM. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_row(sluice_request *request, const sluice_value *row,
+                                                          size_t n_columns);
+
+/* Sends and waits for the end. Borrows: request, which keeps its id. Gives: *out (may be NULL). */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_call(sluice_client *client, sluice_request *request, sluice_result **out,
+                                                   sluice_cause *cause);
+/* After UNKNOWN: sends the same request with the same id and waits. Errors: as call; INVALID without receipts. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_call_again(sluice_client *client, sluice_request *request,
+                                                         sluice_result **out, sluice_cause *cause);
+
+/* ---- pipelining ---- */
+
+typedef uint64_t sluice_ticket; /* 0 is none */
+
+typedef struct sluice_completion {
+    sluice_ticket ticket;
+    void *context;         /* as given to submit */
+    sluice_err err;
+    sluice_result *result; /* the caller destroys it; NULL unless err is OK */
+    sluice_cause cause;
+} sluice_completion;
+
+/* Sends without waiting. Takes: request (on success). Keeps: context. Gives: *out (may be NULL).
+ * Errors: OVERLOADED (max_inflight, retry_after_ms set), TOO_BIG, CLOSED, NOMEM. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_submit(sluice_client *client, sluice_request **request, void *context,
+                                                     sluice_ticket *out, sluice_cause *cause);
+/* Gives the next completion if there is one: waits at most timeout_ms (0: not at all). Returns true if *out was set.
+ * Every submitted request completes exactly once, by its deadline. */
+SLUICE_API bool sluice_poll(sluice_client *client, uint32_t timeout_ms, sluice_completion *out);
+/* Waits for one ticket; other completions stay for poll. Errors: INVALID (no such ticket), else the request's own. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_wait(sluice_client *client, sluice_ticket ticket, sluice_result **out,
+                                                   sluice_cause *cause);
+/* A descriptor that polls readable while sluice_poll(client, 0, ...) has something to do, and only then: it is
+ * level-triggered. For poll/epoll of a foreign event loop; not to be read or closed. -1: none. */
+SLUICE_API int sluice_client_fd(sluice_client *client);
+/* Requests submitted and not yet collected. */
+SLUICE_API size_t sluice_client_inflight(const sluice_client *client);
+
+/* ---- results ---- */
+
+SLUICE_API void sluice_result_destroy(sluice_result **result);
+/* Number of statements, and the one the functions below speak of (the first, until changed). */
+SLUICE_API size_t sluice_result_statements(const sluice_result *result);
+SLUICE_API void sluice_result_select(sluice_result *result, size_t statement);
+/* Rows changed by the statement, and the last rowid it inserted (0 if none). */
+SLUICE_API uint64_t sluice_result_changes(const sluice_result *result);
+SLUICE_API int64_t sluice_result_last_rowid(const sluice_result *result);
+/* Number of the group that carried a write; for a read, the latest group its snapshot holds. */
+SLUICE_API uint64_t sluice_result_commit_number(const sluice_result *result);
+/* The answer came from a receipt: the write had been done before. */
+SLUICE_API bool sluice_result_replayed(const sluice_result *result);
+/* Rows and columns of the statement's result set. */
+SLUICE_API uint64_t sluice_result_rows(const sluice_result *result);
+SLUICE_API size_t sluice_result_columns(const sluice_result *result);
+SLUICE_API const char *sluice_result_column_name(const sluice_result *result, size_t column);
+/* Steps to the next row; false after the last. */
+SLUICE_API bool sluice_result_next(sluice_result *result);
+/* The current row's values, converted as sqlite3_column_* does between numbers; other mismatches give 0, 0.0 or NULL.
+ * Text is NUL-terminated and, like blobs, valid until the result is destroyed. size may be NULL. */
+SLUICE_API sluice_type sluice_result_type(const sluice_result *result, size_t column);
+SLUICE_API int64_t sluice_result_int64(const sluice_result *result, size_t column);
+SLUICE_API double sluice_result_double(const sluice_result *result, size_t column);
+SLUICE_API const char *sluice_result_text(const sluice_result *result, size_t column, size_t *size);
+SLUICE_API const void *sluice_result_blob(const sluice_result *result, size_t column, size_t *size);
+
+/* ---- the host's own actors, local or remote ---- */
+
+/* Lets replies of a protobuf type be decoded. Keeps: type. Not needed for inproc. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_register_type(sluice_client *client,
+                                                                   const struct ProtobufCMessageDescriptor *type);
+/* Asks the actor registered as `name` on the other side. Takes: msg (on success). Gives: *reply.
+ * Errors: NO_ACTOR, OVERLOADED, TIMEOUT, UNREACHABLE, UNSUPPORTED (type not registered there), or the actor's own. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_ask(sluice_client *client, const char *name, sluice_msg **msg,
+                                                         sluice_msg **reply, sluice_cause *cause);
+/* Sends without an answer; delivery is not confirmed. Takes: msg (on success). */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_tell(sluice_client *client, const char *name, sluice_msg **msg,
+                                                          sluice_cause *cause);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

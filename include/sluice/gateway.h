@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* The gateway: the one front door for clients in other processes (ipc) and on other machines (tcp).
+ *
+ * It bounds and decodes what arrives, answers what is wrong with a typed error, and forwards the rest to the named
+ * actor: NAME/writer, NAME/readers, or any actor the host registered, with any type the host registered.
+ */
+#ifndef SLUICE_GATEWAY_H
+#define SLUICE_GATEWAY_H
+
+#include <sluice/base.h>
+#include <sluice/runtime.h>
+#include <sluice/store.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sluice_gateway sluice_gateway;
+
+typedef struct sluice_gateway_options {
+    const char *name;             /* registered name; default "gateway" */
+    sluice_store *store;          /* kept; answers StatusRequest with its counters; NULL: none */
+    bool allow_plain;             /* TCP without CURVE, loopback addresses only; default false */
+    uint32_t max_message_bytes;   /* one request on the wire; default 16 MiB */
+    uint32_t max_inflight;        /* requests of one peer being worked on; default 4096 */
+    uint32_t max_inflight_total;  /* of all peers; default 65536 */
+    uint32_t handshake_ms;        /* a peer that has not greeted by then is dropped; default 3000 */
+} sluice_gateway_options;
+
+SLUICE_API void sluice_gateway_options_init(sluice_gateway_options *options);
+
+/* Starts a gateway that listens nowhere yet. Keeps: runtime, store. Gives: *out. Errors: EXISTS (name), NOMEM, SYSTEM.
+ * Threads: any but a dispatcher's. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_gateway_open(sluice_runtime *runtime,
+                                                           const sluice_gateway_options *options, sluice_gateway **out,
+                                                           sluice_cause *cause);
+/* Listens on "ipc://PATH" (directory made 0700 if missing) or "tcp://ADDRESS:PORT" (port * or 0: any free one).
+ * When it returns, clients can connect. Errors: INVALID (URL, path over 100 bytes), FORBIDDEN (plain TCP not allowed or
+ * not loopback), EXISTS (address in use), SYSTEM. Threads: any but a dispatcher's. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_gateway_listen(sluice_gateway *gateway, const char *url,
+                                                             sluice_cause *cause);
+/* The i-th endpoint as clients can use it, ports resolved; NULL past the last. Valid until close. */
+SLUICE_API const char *sluice_gateway_endpoint(const sluice_gateway *gateway, size_t i);
+/* Stops listening and answers what is in flight CLOSED or, for writes already handed on, UNKNOWN. Blocks. NULL-safe. */
+SLUICE_API void sluice_gateway_close(sluice_gateway **gateway);
+
+/* X(name, meaning): counters of the door; a drop is always counted with its reason. */
+#define SLUICE_GATEWAY_STATS_MAP(X)                                                                                    \
+    X(connections, "connections accepted")                                                                             \
+    X(connections_open, "connections open now")                                                                        \
+    X(requests, "requests forwarded")                                                                                  \
+    X(replies, "replies sent")                                                                                         \
+    X(rejected, "requests answered with an error by the gateway itself")                                               \
+    X(dropped_handshake, "connections that did not greet in time or not in our language")                              \
+    X(dropped_oversize, "connections closed for a frame over the limit")                                               \
+    X(dropped_unroutable, "replies whose peer had gone")                                                               \
+    X(barred, "peers barred for breaking the framing")
+
+typedef struct sluice_gateway_stats {
+#define SLUICE_GATEWAY_STATS_FIELD(name, meaning) uint64_t name;
+    SLUICE_GATEWAY_STATS_MAP(SLUICE_GATEWAY_STATS_FIELD)
+#undef SLUICE_GATEWAY_STATS_FIELD
+} sluice_gateway_stats;
+
+SLUICE_API void sluice_gateway_stats_read(const sluice_gateway *gateway, sluice_gateway_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything Sluice installs. Reading order: base, value, message, runtime, actor, supervisor, store, gateway, client. */
+#ifndef SLUICE_SLUICE_H
+#define SLUICE_SLUICE_H
+
+#include <sluice/base.h>
+#include <sluice/value.h>
+#include <sluice/message.h>
+#include <sluice/runtime.h>
+#include <sluice/actor.h>
+#include <sluice/supervisor.h>
+#include <sluice/store.h>
+#include <sluice/gateway.h>
+#include <sluice/client.h>
+
+#endif

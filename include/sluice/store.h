@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* A store: one SQLite file in WAL mode, owned by a writer, a pool of readers and a checkpointer.
+ *
+ * The actors are registered as NAME/writer, NAME/readers (a pool) and NAME/checkpointer. While the store is open nobody
+ * in this process may open or close the database file but SQLite itself: closing any descriptor of the file drops
+ * SQLite's POSIX locks. Source: sqlite.org/howtocorrupt.html, section 2.2.
+ */
+#ifndef SLUICE_STORE_H
+#define SLUICE_STORE_H
+
+#include <sluice/base.h>
+#include <sluice/runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sluice_store sluice_store;
+
+typedef enum sluice_synchronous {
+    SLUICE_SYNC_FULL = 0, /* every acknowledged write is on disk */
+    SLUICE_SYNC_NORMAL,   /* a power loss may take the latest acknowledged writes; a crash of the process does not */
+} sluice_synchronous;
+
+typedef enum sluice_file_mode {
+    SLUICE_FILE_EXCLUSIVE = 0, /* no other process can touch the file */
+    SLUICE_FILE_SHARED,        /* other processes may read it; only this store writes and checkpoints */
+} sluice_file_mode;
+
+/* Exit codes of the default on_fatal. */
+enum {
+    SLUICE_EXIT_COMMIT_FAILED = 70,  /* COMMIT failed in a way that leaves the outcome open (fsync) */
+    SLUICE_EXIT_FILE_REPLACED = 71,  /* the database or its WAL was renamed, deleted or replaced */
+    SLUICE_EXIT_CORRUPT = 72,        /* SQLite reported a damaged file */
+    SLUICE_EXIT_CHECKPOINT_RULE = 73 /* a tripwire of the checkpoint rule fired */
+};
+
+/* Hears that the store stopped for good. Runs on a store thread. cause->code is FATAL. If it returns, the store answers
+ * UNKNOWN or FATAL to everything from then on. */
+typedef void (*sluice_fatal_fn)(void *context, const sluice_cause *cause, int exit_code);
+
+typedef struct sluice_store_options {
+    const char *path;
+    const char *name;                /* default "app" */
+    bool create;                     /* make the file if it is missing; default true */
+    unsigned n_readers;              /* 1..64; default 2 */
+    sluice_synchronous synchronous;  /* default FULL */
+    sluice_file_mode file_mode;      /* default EXCLUSIVE */
+    uint64_t wal_soft_cap_bytes;     /* the checkpointer starts here; default 8 MiB */
+    uint64_t wal_hard_cap_bytes;     /* snapshots end, then writes are refused; default 256 MiB */
+    uint32_t snapshot_max_age_ms;    /* default 5000 */
+    uint32_t statement_cache;        /* statements per connection; default 256 */
+    uint32_t max_sql_bytes;          /* default 1 MiB */
+    uint32_t max_result_bytes;       /* of one reply; default 64 MiB */
+    uint32_t max_pending;            /* requests waiting for the writer, and for each reader; default 16384 */
+    uint32_t max_pending_bytes;      /* default 256 MiB */
+    uint32_t group_max_bytes;        /* parameters and SQL of one group; default 8 MiB */
+    uint32_t group_max_ms;           /* one group stops taking requests after so long; default 50 */
+    uint32_t session_ttl_ms;         /* a client's receipts live so long after its last request; default 1 h */
+    uint32_t max_receipts;           /* unsettled receipts per client; default 4096 */
+    sluice_fatal_fn on_fatal;        /* default: _Exit(exit_code) */
+    void *fatal_context;
+} sluice_store_options;
+
+SLUICE_API void sluice_store_options_init(sluice_store_options *options);
+
+/* Opens the file and starts its actors. Blocks until the WAL is recovered and emptied and readers serve. Borrows:
+ * options during the call; keeps: runtime. Gives: *out.
+ * Errors: INVALID (bad option), LOCKED (text names the owner's pid), NOT_A_DATABASE, CORRUPT, SYSTEM (missing file,
+ * directory, no permission, read-only file), NO_SPACE, EXISTS (store name), FATAL (it fail-stopped in this process).
+ * Threads: any but a dispatcher's. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_store_open(sluice_runtime *runtime, const sluice_store_options *options,
+                                                         sluice_store **out, sluice_cause *cause);
+/* Finishes the running group, answers what waits with CLOSED, checkpoints, closes the file. Blocks until done.
+ * NULL-safe, nulls the pointer. Threads: any but a dispatcher's. */
+SLUICE_API void sluice_store_close(sluice_store **store);
+
+/* The store's name, e.g. "app". */
+SLUICE_API const char *sluice_store_name(const sluice_store *store);
+/* Absolute path of the database file with links resolved. */
+SLUICE_API const char *sluice_store_path(const sluice_store *store);
+
+/* X(name, unit and meaning): one table drives the struct, `sluice status` and the StatusReply message. */
+#define SLUICE_STORE_STATS_MAP(X)                                                                                      \
+    X(writes, "write requests that ended OK")                                                                          \
+    X(writes_failed, "write requests that ended with a definite no")                                                   \
+    X(writes_unknown, "write requests answered UNKNOWN")                                                               \
+    X(writes_replayed, "answers given again from a receipt")                                                           \
+    X(groups, "transactions committed")                                                                                \
+    X(group_replays, "groups run again without the request that had destroyed them")                                   \
+    X(group_last, "requests in the latest group")                                                                      \
+    X(group_max, "requests in the largest group")                                                                      \
+    X(commit_number, "number of the latest committed group")                                                           \
+    X(commit_p50_us, "COMMIT, median of the last second or so, microseconds")                                          \
+    X(commit_p99_us, "COMMIT, 99th percentile of the last second or so, microseconds")                                 \
+    X(commit_max_us, "COMMIT, slowest since the start, microseconds")                                                  \
+    X(begin_busy, "BEGIN IMMEDIATE had to be tried again")                                                             \
+    X(expired, "writes dropped because their deadline had passed")                                                     \
+    X(reads, "read requests that ended OK")                                                                            \
+    X(reads_failed, "read requests that failed")                                                                       \
+    X(reads_interrupted, "reads ended at their deadline")                                                              \
+    X(read_batches, "read transactions that served several requests or one")                                           \
+    X(statement_hits, "statements found in a cache")                                                                   \
+    X(statement_misses, "statements prepared")                                                                         \
+    X(wal_bytes, "size of the log in use, bytes")                                                                      \
+    X(wal_file_bytes, "size of the WAL file, bytes")                                                                   \
+    X(checkpoints, "passes by the checkpointer")                                                                       \
+    X(checkpoints_finishing, "finishing passes by the writer")                                                         \
+    X(checkpoints_complete, "finishing passes after which the log was all copied")                                     \
+    X(checkpoints_busy, "passes that could not copy everything")                                                       \
+    X(wal_restarts, "times the log began again at its start")                                                          \
+    X(gate_closes, "times the reader gate was closed")                                                                 \
+    X(gate_max_us, "longest time the gate stayed closed, microseconds")                                                \
+    X(snapshots_expired, "snapshots ended to let the WAL shrink")
+
+typedef struct sluice_store_stats {
+#define SLUICE_STORE_STATS_FIELD(name, meaning) uint64_t name;
+    SLUICE_STORE_STATS_MAP(SLUICE_STORE_STATS_FIELD)
+#undef SLUICE_STORE_STATS_FIELD
+} sluice_store_stats;
+
+/* Reads the counters; no message is sent, no lock taken. Threads: any. */
+SLUICE_API void sluice_store_stats_read(const sluice_store *store, sluice_store_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
