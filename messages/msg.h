@@ -50,20 +50,27 @@ struct sluice_msg {
     sl_arena arena;
 };
 
-#define SL_MSG_FIRST_BLOCK 1024
+/* Header and first block together stay within 1032 bytes, the largest size glibc keeps in a thread's own cache. */
+#define SL_MSG_FIRST_BLOCK 768
 
 /* Makes a message with no body yet (type NULL) and an arena budget in bytes (SIZE_MAX: none). NULL: out of memory. */
 sluice_msg *sl_msg_alloc(size_t arena_budget);
-/* Empties the arena and gives the message a fresh body of `type`; header fields stay. Errors: NOMEM. */
-sluice_err sl_msg_set_body(sluice_msg *msg, const ProtobufCMessageDescriptor *type);
-/* Makes the request `msg` the reply to itself: to = from, flags REPLY, empty body of `type`, arena reused, so that a
- * request and its answer cost one allocation. All the request's data is gone. Errors: NOMEM (msg unchanged but empty). */
-sluice_err sl_msg_turn(sluice_msg *msg, const ProtobufCMessageDescriptor *type);
-/* As turn, with a sluice.v1.Error made from cause. Never fails: falls back to an Error without text. */
+/* As alloc, with a first block of at least `first_size` bytes: one allocation when the need is known beforehand. */
+sluice_msg *sl_msg_alloc_sized(size_t first_size, size_t arena_budget);
+/* Empties the arena and gives the message a fresh body of `type`; header fields stay. Errors: NOMEM (type and body
+ * are NULL then). */
+SLUICE_NODISCARD sluice_err sl_msg_set_body(sluice_msg *msg, const ProtobufCMessageDescriptor *type);
+/* Makes the request `msg` the reply to itself: from and to change places, flags REPLY, no deadline (an answer does not
+ * expire on its way), empty body of `type`, arena reused, so that a request and its answer cost one allocation. All the
+ * request's data is gone. Errors: NOMEM (msg unchanged but without type and body). */
+SLUICE_NODISCARD sluice_err sl_msg_turn(sluice_msg *msg, const ProtobufCMessageDescriptor *type);
+/* As turn, with a sluice.v1.Error made from cause. Never fails: an Error fits the first block. With UNSUPPORTED it names
+ * the wire versions we speak. */
 void sl_msg_turn_error(sluice_msg *msg, const sluice_cause *cause);
-/* Reads the sluice.v1.Error of an ERROR message back into a cause; returns its code. */
+/* Reads the sluice.v1.Error of an ERROR message back into a cause (may be NULL); returns its code. An Error that says OK
+ * breaks the contract and is read as UNKNOWN. With UNSUPPORTED the text ends with the versions the peer speaks. */
 sluice_err sl_msg_cause(const sluice_msg *msg, sluice_cause *cause);
-/* Bytes a mailbox should charge for the message: header and arena in use. */
+/* Bytes a mailbox should charge for the message: header and the blocks its arena holds. */
 size_t sl_msg_size(const sluice_msg *msg);
 
 #endif

@@ -18,25 +18,30 @@ typedef struct sl_table_builder sl_table_builder;
 /* Starts a table of n_columns (may be 0) in `arena`, which it keeps. NULL: out of memory. The builder needs no destroy:
  * it lives in the arena too. */
 sl_table_builder *sl_table_builder_new(sl_arena *arena, size_t n_columns);
-/* Names a column (bytes copied). */
-sluice_err sl_table_builder_name(sl_table_builder *builder, size_t column, const char *name, size_t size);
+/* Names a column (bytes copied). Errors: NOMEM. */
+SLUICE_NODISCARD sluice_err sl_table_builder_name(sl_table_builder *builder, size_t column, const char *name, size_t size);
 /* Appends one value to a column; all columns must have had the same number when finish is called. Data is copied.
- * Errors: NOMEM (over the arena's budget too), TOO_BIG (a value of 4 GiB or more). */
-sluice_err sl_table_builder_add(sl_table_builder *builder, size_t column, const sluice_value *value);
+ * Errors: NOMEM (over the arena's budget too), TOO_BIG (a value of 4 GiB or more), INVALID (no such type). After an
+ * error the builder is of no use any more. */
+SLUICE_NODISCARD sluice_err sl_table_builder_add(sl_table_builder *builder, size_t column, const sluice_value *value);
 /* Bytes of values so far, for size limits. */
 size_t sl_table_builder_bytes(const sl_table_builder *builder);
-/* Closes the table of `rows` rows. Gives: the table, in the arena. NULL: out of memory. */
+/* Closes the table of `rows` rows, which is how many values each column was given. Gives: the table, in the arena.
+ * NULL: out of memory. A table without columns has no rows, whatever `rows` says. */
 Sluice__V1__Table *sl_table_builder_finish(sl_table_builder *builder, uint64_t rows);
 
 /* ---- check ---- */
 
-/* Checks that every column holds exactly `rows` values, its lengths fill its data exactly (terminators included), and
- * each text is followed by a zero byte and is valid UTF-8. To be called before a cursor walks a table that came by
- * wire. Errors: INVALID. */
-sluice_err sl_table_check(const Sluice__V1__Table *table, sluice_cause *cause);
+/* Checks that every column holds exactly `rows` values of known types, its lengths fill its data exactly (terminators
+ * included), and each text is followed by a zero byte and is valid UTF-8. Each row costs at least one byte in each
+ * column and a table without columns has no rows, so `rows` is never more than the bytes that came. Linear.
+ * To be called before a cursor walks a table that came by wire. Errors: INVALID. */
+SLUICE_NODISCARD sluice_err sl_table_check(const Sluice__V1__Table *table, sluice_cause *cause);
 
 /* Valid UTF-8 (no overlong forms, no surrogates)? An embedded NUL is valid. */
 bool sl_utf8_valid(const void *data, size_t size);
+/* Puts a '?' over every byte that is not part of a valid character, in place. */
+void sl_utf8_clean(char *data, size_t size);
 
 /* ---- walk ---- */
 
@@ -60,8 +65,8 @@ bool sl_table_cursor_next(sl_table_cursor *cursor);
 
 /* ---- single values ---- */
 
-/* Fills a protobuf Value from a sluice_value, copying data into arena. Errors: NOMEM. */
-sluice_err sl_value_pack(sl_arena *arena, const sluice_value *value, Sluice__V1__Value *out);
+/* Fills a protobuf Value from a sluice_value, copying data into arena. Errors: NOMEM, INVALID (no such type). */
+SLUICE_NODISCARD sluice_err sl_value_pack(sl_arena *arena, const sluice_value *value, Sluice__V1__Value *out);
 /* The other way; data is borrowed from the Value. */
 sluice_value sl_value_view(const Sluice__V1__Value *value);
 

@@ -29,8 +29,10 @@ typedef struct sluice_value {
 SLUICE_API sluice_value sluice_null(void);
 SLUICE_API sluice_value sluice_integer(int64_t value);
 SLUICE_API sluice_value sluice_real(double value);
-SLUICE_API sluice_value sluice_text(const char *text); /* NULL makes an SQL NULL */
+/* NULL makes an SQL NULL. The text must be UTF-8. */
+SLUICE_API sluice_value sluice_text(const char *text);
 SLUICE_API sluice_value sluice_text_n(const char *text, size_t size);
+/* NULL with size 0 makes an empty blob, NULL with a size an SQL NULL. */
 SLUICE_API sluice_value sluice_blob(const void *data, size_t size);
 
 #ifdef __cplusplus
