@@ -52,8 +52,12 @@ SLUICE_API void sluice_gateway_close(sluice_gateway **gateway);
     X(replies, "replies sent")                                                                                         \
     X(rejected, "requests answered with an error by the gateway itself")                                               \
     X(dropped_handshake, "connections that did not greet in time or not in our language")                              \
-    X(dropped_oversize, "connections closed for a frame over the limit")                                               \
-    X(dropped_unroutable, "replies whose peer had gone")                                                               \
+    X(dropped_oversize, "connections closed for a frame over the limit, or a message that never ended")                \
+    X(dropped_silent, "connections closed because heartbeats were not answered")                                       \
+    X(dropped_unroutable, "replies whose peer had gone, or did not take them")                                         \
+    X(dropped_late, "replies to requests that were given up before")                                                   \
+    X(expired, "requests given up because no reply came by their deadline")                                            \
+    X(accept_failed, "connections the system refused, for want of descriptors")                                        \
     X(barred, "peers barred for breaking the framing")
 
 typedef struct sluice_gateway_stats {
