@@ -45,7 +45,8 @@ SLUICE_API void sluice_supervisor_options_init(sluice_supervisor_options *option
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_supervisor_spawn(sluice_runtime *runtime,
                                                                const sluice_supervisor_options *options,
                                                                const sluice_child *children, size_t n_children,
-                                                               sluice_pid *out, sluice_pid *children_out);
+                                                               sluice_pid *out, sluice_pid *children_out,
+                                                               sluice_cause *cause);
 
 #ifdef __cplusplus
 }
