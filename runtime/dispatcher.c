@@ -408,7 +408,7 @@ static void *dispatcher_main(void *arg) {
 /* ---- open and reap ---- */
 
 sluice_err sl_dispatcher_open(sluice_runtime *runtime, bool pinned, sl_dispatcher **out, sluice_cause *cause) {
-    sl_dispatchers_reap(runtime);
+    sl_dispatchers_reap(runtime, false);
     sl_dispatcher *dispatcher = calloc(1, sizeof *dispatcher);
     if (dispatcher == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     dispatcher->runtime = runtime;
@@ -446,11 +446,11 @@ static void keep_counters(sluice_runtime *runtime, const sl_counters *ended) {
     runtime->counters.overloads += ended->overloads;
 }
 
-void sl_dispatchers_reap(sluice_runtime *runtime) {
+void sl_dispatchers_reap(sluice_runtime *runtime, bool all) {
     for (;;) {
         pthread_mutex_lock(&runtime->lock);
         sl_dispatcher **at = &runtime->dispatchers;
-        while (*at != NULL && !(*at)->finished) at = &(*at)->next;
+        while (*at != NULL && !all && !(*at)->finished) at = &(*at)->next;
         sl_dispatcher *ended = *at;
         if (ended != NULL) *at = ended->next;
         pthread_mutex_unlock(&runtime->lock);

@@ -245,12 +245,12 @@ void sl_dispatcher_end(sl_dispatcher *dispatcher, sluice_actor *actor, sluice_er
     tell_down(dispatcher, actor, why);
     tell_supervisor(dispatcher, actor, actor->stop_final ? SL_CHILD_ENDED_FOR_GOOD : SL_CHILD_ENDED, why);
     list_remove(actor);
+    leave(runtime, dispatcher); /* before the waiters hear it: they join what has ended */
     while (actor->stop_waiters != NULL) {
         sl_waiter *waiter = actor->stop_waiters;
         actor->stop_waiters = waiter->next;
         sl_waiter_signal(waiter, SLUICE_OK, NULL);
     }
-    leave(runtime, dispatcher);
     if (!actor->queued && !actor->dirty) free(actor);
 }
 

@@ -157,8 +157,7 @@ void sluice_runtime_destroy(sluice_runtime **runtime) {
     atomic_store(&taken->closing, true);
     while (stop_some(taken)) continue;
     quit_shared(taken);
-    sl_dispatchers_reap(taken);
-    SL_REQUIRE(taken->dispatchers == NULL);
+    sl_dispatchers_reap(taken, true);
     sl_ports_tell_closed(taken);
     sl_exchange_close(&taken->outside);
     sl_runtime_drop(taken);
@@ -224,7 +223,7 @@ void sluice_stop(sluice_runtime *runtime, sluice_pid pid) {
         sl_waiter_signal(&waiter, SLUICE_OK, NULL);
     }
     (void)sl_waiter_wait(&waiter, NULL);
-    sl_dispatchers_reap(runtime);
+    sl_dispatchers_reap(runtime, false);
 }
 
 static uint32_t load_of(void *context, sluice_pid pid) { return sl_mailbox_depth(context, pid); }

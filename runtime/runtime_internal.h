@@ -214,8 +214,9 @@ struct sl_dispatcher {
 
 /* Starts a dispatcher's thread. Blocks until its exchange is open. Gives: *out. */
 sluice_err sl_dispatcher_open(sluice_runtime *runtime, bool pinned, sl_dispatcher **out, sluice_cause *cause);
-/* Joins threads of pinned dispatchers that have ended and frees them. Threads: any but a dispatcher's. */
-void sl_dispatchers_reap(sluice_runtime *runtime);
+/* Joins the threads of pinned dispatchers that have ended and frees them; all: also those about to end, when nobody can
+ * start actors any more. Threads: any but a dispatcher's; a dispatcher may call it with all false. */
+void sl_dispatchers_reap(sluice_runtime *runtime, bool all);
 
 /* Puts a message into its receiver's mailbox, or finds that it cannot be delivered. Takes: msg, always. */
 void sl_dispatcher_deliver(sl_dispatcher *dispatcher, sluice_msg *msg);
