@@ -3,8 +3,9 @@
  *
  * A message and everything it points at live in one arena. The first block is the caller's (it sits behind the message
  * header in the same allocation), further blocks double. An allocation of SL_ARENA_BIG bytes or more that the current
- * block cannot hold gets a block of its own, so that it can grow in place by realloc: several large arrays may grow side
- * by side in one arena without leaving their old copies behind. A budget makes an allocation fail, never the process.
+ * block cannot hold gets a block of its own, so that it can grow in place by realloc: several large arrays may grow
+ * side by side in one arena without leaving their old copies behind. A budget makes an allocation fail, never the
+ * process.
  * Threads: one at a time.
  */
 #ifndef SL_ARENA_H
@@ -41,8 +42,8 @@ void sl_arena_fini(sl_arena *arena);
 /* Aligned to 16, not zeroed. NULL: out of memory or over budget. size 0 gives a valid pointer. */
 void *sl_arena_alloc(sl_arena *arena, size_t size);
 void *sl_arena_memdup(sl_arena *arena, const void *data, size_t size);
-/* Grows `old` (NULL: none) of old_size to new_size, in place when it is the latest allocation or has a block of its own;
- * else copies and leaves the old bytes behind. On NULL `old` is still valid. */
+/* Grows `old` (NULL: none) of old_size to new_size, in place when it is the latest allocation or has a block of its
+ * own; else copies and leaves the old bytes behind. On NULL `old` is still valid. */
 void *sl_arena_grow(sl_arena *arena, void *old, size_t old_size, size_t new_size);
 
 /* An allocator for protobuf-c that draws from the arena (free gives back only the latest allocation).

@@ -18,8 +18,8 @@
 #define MAX_FIELD_NUMBER ((1u << 29) - 1u)
 #define MAX_LENGTH ((uint64_t)INT32_MAX)
 
-/* protobuf-c notes each field in a ScannedMember of 32 bytes: the first 16 on its stack, then in allocations for 32, 64,
- * 128 ... of them. Its size is private; the tests notice if it grows. */
+/* protobuf-c notes each field in a ScannedMember of 32 bytes: the first 16 on its stack, then in allocations for 32,
+ * 64, 128 ... of them. Its size is private; the tests notice if it grows. */
 #define SCANNED_SIZE ((size_t)32)
 #define SCANNED_ON_STACK ((size_t)16)
 /* A bitmap of required fields is allocated for types with more fields than this. */
@@ -157,7 +157,8 @@ static sluice_err scan_packed(wire_scan *scan, const ProtobufCFieldDescriptor *f
 }
 
 /* The content of a known, length-prefixed field. */
-static sluice_err scan_content(wire_scan *scan, const ProtobufCFieldDescriptor *field, wire_view content, unsigned depth) {
+static sluice_err scan_content(wire_scan *scan, const ProtobufCFieldDescriptor *field, wire_view content,
+                               unsigned depth) {
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING:
         if (memchr(content.at, 0, left(&content)) != NULL)
@@ -182,8 +183,8 @@ static sluice_err scan_content(wire_scan *scan, const ProtobufCFieldDescriptor *
 }
 
 /* Takes the value behind a tag and checks it. field NULL: unknown. */
-static sluice_err scan_value(wire_scan *scan, const ProtobufCFieldDescriptor *field, unsigned wire_type, wire_view *view,
-                             unsigned depth) {
+static sluice_err scan_value(wire_scan *scan, const ProtobufCFieldDescriptor *field, unsigned wire_type,
+                             wire_view *view, unsigned depth) {
     const uint8_t *start = view->at;
     if (field != NULL && wire_type != wire_type_of(field->type) &&
         !(wire_type == PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED && field->label == PROTOBUF_C_LABEL_REPEATED))
@@ -242,7 +243,8 @@ static bool seen_before(uint64_t *seen, const ProtobufCMessageDescriptor *type, 
     return before;
 }
 
-static sluice_err scan_message(wire_scan *scan, const ProtobufCMessageDescriptor *type, wire_view view, unsigned depth) {
+static sluice_err scan_message(wire_scan *scan, const ProtobufCMessageDescriptor *type, wire_view view,
+                               unsigned depth) {
     if (depth > scan->limits->max_depth || depth > MAX_DEPTH)
         return sluice_cause_set(scan->cause, SLUICE_TOO_BIG, "messages nested deeper than %u",
                                 scan->limits->max_depth < MAX_DEPTH ? scan->limits->max_depth : MAX_DEPTH);
@@ -260,11 +262,11 @@ static sluice_err scan_message(wire_scan *scan, const ProtobufCMessageDescriptor
             field = protobuf_c_message_descriptor_get_field(type, (unsigned)number);
         sluice_err err = count_field(scan, field != NULL, n);
         if (err != SLUICE_OK) return err;
-        if (field != NULL && !seen_before(seen, type, field)) {
-            /* Its array is rounded up as a whole. */
-            if (field->label == PROTOBUF_C_LABEL_REPEATED) scan->need += SL_ARENA_ALIGN;
-        } else if (field != NULL && field->type == PROTOBUF_C_TYPE_MESSAGE && field->label != PROTOBUF_C_LABEL_REPEATED) {
-            return malformed_field(scan, start, field, "comes twice");
+        if (field != NULL) {
+            bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED, again = seen_before(seen, type, field);
+            if (again && !repeated && field->type == PROTOBUF_C_TYPE_MESSAGE)
+                return malformed_field(scan, start, field, "comes twice");
+            if (!again && repeated) scan->need += SL_ARENA_ALIGN; /* its array is rounded up as a whole */
         }
         err = scan_value(scan, field, (unsigned)(tag & 7), &view, depth);
         if (err != SLUICE_OK) return err;
@@ -282,10 +284,11 @@ sluice_err sl_wire_measure(const ProtobufCMessageDescriptor *type, const uint8_t
     if (size == 0) scan.start = data = nothing;
     sluice_err err = scan_message(&scan, type, (wire_view){data, data + size}, 1);
     if (err != SLUICE_OK) return err;
-    size_t budget = size > SIZE_MAX / limits->memory_factor ? SIZE_MAX : size * limits->memory_factor;
+    size_t budget = 0;
+    if (__builtin_mul_overflow(size, limits->memory_factor, &budget)) budget = SIZE_MAX;
     if (budget < limits->memory_floor) budget = limits->memory_floor;
     if (scan.need > budget)
-        return sluice_cause_set(cause, SLUICE_TOO_BIG, "%zu bytes would take %zu bytes of memory, at most %zu are given",
+        return sluice_cause_set(cause, SLUICE_TOO_BIG, "%zu bytes would take %zu of memory, at most %zu are given",
                                 size, scan.need, budget);
     *need_out = scan.need;
     return SLUICE_OK;

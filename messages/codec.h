@@ -47,8 +47,8 @@ typedef struct sl_limits {
 /* Fills in the defaults above with max_bytes. */
 void sl_limits_init(sl_limits *limits, size_t max_bytes);
 
-/* Checks bytes against a type without allocating. Stricter than protobuf in one point: a submessage that is not repeated
- * may come only once (no encoder sends it in parts, and protobuf-c merges them at quadratic cost).
+/* Checks bytes against a type without allocating. Stricter than protobuf in one point: a submessage that is not
+ * repeated may come only once (no encoder sends it in parts, and protobuf-c merges them at quadratic cost).
  * Errors: INVALID, TOO_BIG (limits). cause says at which byte. */
 SLUICE_NODISCARD sluice_err sl_wire_check(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t size,
                                           const sl_limits *limits, sluice_cause *cause);
@@ -59,8 +59,8 @@ typedef struct sl_address {
     uint32_t credits;
 } sl_address;
 
-/* Decodes two frames into a new message: body, flags (ASK, REPLY, ERROR by kind), correlation, deadline_ns (from now_ns;
- * none given: 0), identity, trace. The frames are copied from, not kept. Deadlines and identity belong to
+/* Decodes two frames into a new message: body, flags (ASK, REPLY, ERROR by kind), correlation, deadline_ns (from
+ * now_ns; none given: 0), identity, trace. The frames are copied from, not kept. Deadlines and identity belong to
  * requests; in replies they are not read. Tables within are not checked: see sl_table_check. Gives: *out.
  * Errors: INVALID (also a WriteRequest or QueryRequest without statements, a receipt without identity); UNSUPPORTED
  * (version, with the range in cause; unknown type); TOO_BIG; NOMEM; EXPIRED (deadline 0).

@@ -14,7 +14,8 @@ typedef struct err_row {
 } err_row;
 
 static const err_row rows[] = {
-#define ROW(NAME, number, name, retryable, applied, text) {SLUICE_##NAME, name, text, retryable, SLUICE_APPLIED_##applied},
+#define ROW(NAME, number, name, retryable, applied, text) \
+    {SLUICE_##NAME, name, text, retryable, SLUICE_APPLIED_##applied},
     SLUICE_ERR_MAP(ROW)
 #undef ROW
 };

@@ -64,11 +64,11 @@ SLUICE_NODISCARD sluice_err sl_msg_set_body(sluice_msg *msg, const ProtobufCMess
  * expire on its way), empty body of `type`, arena reused, so that a request and its answer cost one allocation. All the
  * request's data is gone. Errors: NOMEM (msg unchanged but without type and body). */
 SLUICE_NODISCARD sluice_err sl_msg_turn(sluice_msg *msg, const ProtobufCMessageDescriptor *type);
-/* As turn, with a sluice.v1.Error made from cause. Never fails: an Error fits the first block. With UNSUPPORTED it names
- * the wire versions we speak. */
+/* As turn, with a sluice.v1.Error made from cause. Never fails: an Error fits the first block. With UNSUPPORTED it
+ * names the wire versions we speak. */
 void sl_msg_turn_error(sluice_msg *msg, const sluice_cause *cause);
-/* Reads the sluice.v1.Error of an ERROR message back into a cause (may be NULL); returns its code. An Error that says OK
- * breaks the contract and is read as UNKNOWN. With UNSUPPORTED the text ends with the versions the peer speaks. */
+/* Reads the sluice.v1.Error of an ERROR message back into a cause (may be NULL); returns its code. An Error that says
+ * OK breaks the contract and is read as UNKNOWN. With UNSUPPORTED the text ends with the versions the peer speaks. */
 sluice_err sl_msg_cause(const sluice_msg *msg, sluice_cause *cause);
 /* Bytes a mailbox should charge for the message: header and the blocks its arena holds. */
 size_t sl_msg_size(const sluice_msg *msg);

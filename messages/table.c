@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Tables: the builder, the check and the cursor of the columnar sluice.v1.Table.
  *
- * The builder grows each list of each column in the arena, doubling; a list of SL_ARENA_BIG bytes or more has a block of
- * its own there and grows in place. finish hands the lists over without a copy.
+ * The builder grows each list of each column in the arena, doubling; a list of SL_ARENA_BIG bytes or more has a block
+ * of its own there and grows in place. finish hands the lists over without a copy.
  */
 #include "table.h"
 
@@ -241,7 +241,7 @@ static sluice_err check_column(const Sluice__V1__Column *column, size_t index, u
     }
     if (column->n_integers != count[SLUICE_TYPE_INTEGER] || column->n_reals != count[SLUICE_TYPE_REAL] ||
         column->n_lengths != count[SLUICE_TYPE_TEXT] + count[SLUICE_TYPE_BLOB])
-        return sluice_cause_set(cause, SLUICE_INVALID, "column %zu: the number of values is not that of the rows", index);
+        return sluice_cause_set(cause, SLUICE_INVALID, "column %zu: values and rows differ in number", index);
     return check_data(column, index, cause);
 }
 

@@ -19,7 +19,8 @@ typedef struct sl_table_builder sl_table_builder;
  * it lives in the arena too. */
 sl_table_builder *sl_table_builder_new(sl_arena *arena, size_t n_columns);
 /* Names a column (bytes copied). Errors: NOMEM. */
-SLUICE_NODISCARD sluice_err sl_table_builder_name(sl_table_builder *builder, size_t column, const char *name, size_t size);
+SLUICE_NODISCARD sluice_err sl_table_builder_name(sl_table_builder *builder, size_t column, const char *name,
+                                                  size_t size);
 /* Appends one value to a column; all columns must have had the same number when finish is called. Data is copied.
  * Errors: NOMEM (over the arena's budget too), TOO_BIG (a value of 4 GiB or more), INVALID (no such type). After an
  * error the builder is of no use any more. */
