@@ -103,6 +103,9 @@ class Page:
         with open(log, encoding="utf-8") as out:
             self.printed = out.read()
         if status != 0:
+            for kept in sorted(glob.glob(f"{self.folder}/*.log")):
+                with open(kept, encoding="utf-8") as file:
+                    self.printed += f"--- {os.path.basename(kept)}:\n{file.read()[-4000:]}"
             self.problem(number, f"ended with {status}\n{text}--- printed:\n{self.printed}")
 
     def compare(self, number, text):
