@@ -455,7 +455,7 @@ void sl_dispatchers_reap(sluice_runtime *runtime, bool all) {
         if (ended != NULL) *at = ended->next;
         pthread_mutex_unlock(&runtime->lock);
         if (ended == NULL) return;
-        if (ended == current) SL_REQUIRE(!"a dispatcher cannot join itself");
+        SL_REQUIRE(ended != current); /* a dispatcher cannot join itself */
         pthread_join(ended->thread, NULL);
         keep_counters(runtime, &ended->counters);
         sl_timer_heap_fini(&ended->timers);
