@@ -13,9 +13,9 @@
 typedef struct sl_link sl_link;
 
 typedef struct sl_link_options {
-    void *zmq_context;        /* borrowed */
+    void *zmq_context;        /* borrowed; NULL: the link makes and ends its own */
     const char *url;          /* ipc:// or tcp:// */
-    size_t max_message_bytes; /* larger frames from the peer end the connection */
+    size_t max_message_bytes; /* of a body sent; a frame from the peer over 5/4 of it + 64 KiB ends the connection */
     int send_hwm, recv_hwm;   /* messages */
 } sl_link_options;
 
@@ -31,14 +31,22 @@ SLUICE_NODISCARD sluice_err sl_link_send(sl_link *link, const sluice_msg *msg, c
  * message from the peer (it is skipped; *correlation_out tells which ask it answered, 0 if unknown). */
 SLUICE_NODISCARD sluice_err sl_link_recv(sl_link *link, const sl_registry *registry, int64_t now_ns, sluice_msg **out,
                                          uint64_t *correlation_out, sluice_cause *cause);
-/* Waits until something can be received or the connection changed. deadline_ns as in sl_port_recv. */
-void sl_link_wait(sl_link *link, int64_t deadline_ns);
+/* What sl_link_wait saw; more than one bit may be set. */
+enum {
+    SL_LINK_MESSAGES = 1u << 0,   /* call sl_link_recv until TIMEOUT */
+    SL_LINK_CONNECTION = 1u << 1, /* call sl_link_poll_state */
+};
+/* Waits until something may be received or the connection may have changed; call it only after sl_link_recv has said
+ * TIMEOUT, since the descriptors below are edge-triggered. deadline_ns as in sl_port_recv. Returns the bits above; 0 at
+ * the deadline (and, rarely, before it: the caller looks at its clock). */
+unsigned sl_link_wait(sl_link *link, int64_t deadline_ns);
 
 typedef struct sl_link_state {
     bool connected;
     uint64_t connections; /* ever made: a change means a reconnect, so what was in flight may be lost */
+    const char *problem;  /* why the latest attempt failed, static; NULL: none, or not known */
 } sl_link_state;
-/* Drains the monitor and tells. */
+/* Drains the monitor and tells. What is sent after this call goes by the connection it tells of, or a later one. */
 sl_link_state sl_link_poll_state(sl_link *link);
 /* Edge-triggered descriptors of socket and monitor, to be watched together. */
 void sl_link_fds(const sl_link *link, int out[2]);

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests in flight: sending, replies, deadlines, and sending again.
+ *
+ * A slot per request; its states are drawn in internal.h. What a caller hears follows from what is known of the copies
+ * that left:
+ *   - no copy left                                  UNREACHABLE, or the error that kept it from leaving
+ *   - each copy that left was answered "no effect"  that error
+ *   - a copy left and nothing definite came back    UNKNOWN (a write), TIMEOUT (anything else)
+ *
+ * Invariants
+ *  1. A write is sent a second time only with a receipt's id, and each copy has an attempt of its own.
+ *  2. Once a copy is lost from sight (in_doubt), only OK or an error that the writer gives after it has looked for the
+ *     receipt ends the write with certainty. A "no" from anyone before the writer speaks of the latest copy only.
+ *  3. ack_upto never passes a sequence whose outcome the caller may still ask for.
+ *  4. Each slot in flight is in the heap with a due time not after its deadline.
+ */
+#include "internal.h"
+
+#include "port.h"
+
+#include <string.h>
+
+enum {
+    STEP_MESSAGES = 1024,   /* a step takes at most so many, so that a flood cannot hold up deadlines */
+    BACKOFF_FIRST_MS = 10,
+    BACKOFF_LAST_MS = 500,
+    MARGIN_SHARE = 16,      /* the server's deadline is a sixteenth earlier than the caller's, so that its own answer */
+    MARGIN_MAX_MS = 20,     /* can still arrive; at most so much */
+    OVERLOADED_RETRY_MS = 5,
+};
+#define NS_PER_MS INT64_C(1000000)
+
+static const char lost_text[] = "no answer came before the deadline; it may or may not have been applied";
+static const char timeout_text[] = "no answer came before the deadline";
+static const char unreachable_text[] = "nobody could be reached before the deadline";
+static const char closing_text[] = "the runtime went down before an answer came";
+
+/* ---- ends ---- */
+
+/* Ends a slot that is in flight. A reply or result is already in it; why: static text for an end made here. */
+static void finish(sluice_client *client, uint32_t index, sluice_err err, const char *why) {
+    sl_slot *slot = &client->slots.at[index];
+    bool open = false;
+    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
+    slot->err = err;
+    slot->why = why;
+    if (slot->request != NULL) {
+        sluice_request *request = slot->request;
+        open = slot->receipt && sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN;
+        request->called = true;
+        request->ended = err;
+        request->unknown = open;
+        request->attempt = slot->attempt;
+    } else {
+        sl_pool_give(client->pool, &slot->msg);
+    }
+    slot->msg = NULL;
+    if (slot->receipt && !open) sl_sequences_settle(&client->pool->sequences, slot->sequence);
+    sl_slots_make_ready(&client->slots, index);
+}
+
+static bool is_lost(const sl_slot *slot) { return slot->in_doubt || slot->state == SL_SLOT_SENT; }
+
+static void finish_at_deadline(sluice_client *client, uint32_t index) {
+    const sl_slot *slot = &client->slots.at[index];
+    if (slot->kind == SL_SLOT_PING) finish(client, index, SLUICE_UNREACHABLE, unreachable_text);
+    else if (is_lost(slot) && slot->kind == SL_SLOT_WRITE) finish(client, index, SLUICE_UNKNOWN, lost_text);
+    else if (is_lost(slot)) finish(client, index, SLUICE_TIMEOUT, timeout_text);
+    else if (slot->err != SLUICE_OK) finish(client, index, slot->err, NULL);
+    else finish(client, index, SLUICE_UNREACHABLE, unreachable_text);
+}
+
+/* The runtime is going down: nothing will come any more. */
+static void finish_all(sluice_client *client) {
+    client->closed = true;
+    while (client->slots.active.first != SL_SLOT_NONE) {
+        uint32_t index = client->slots.active.first;
+        const sl_slot *slot = &client->slots.at[index];
+        bool lost = slot->kind == SL_SLOT_WRITE && is_lost(slot);
+        finish(client, index, lost ? SLUICE_UNKNOWN : SLUICE_CLOSED, closing_text);
+    }
+}
+
+/* ---- sending ---- */
+
+static bool may_be_sent_again(const sluice_client *client, const sl_slot *slot) {
+    if (client->transport->ops->moves) return false;
+    return slot->kind == SL_SLOT_READ || slot->kind == SL_SLOT_PING || (slot->kind == SL_SLOT_WRITE && slot->receipt);
+}
+
+static void set_state(sluice_client *client, sl_slot *slot, sl_slot_state state) {
+    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
+    if (state == SL_SLOT_WAITING) client->n_unsent++;
+    slot->state = (uint8_t)state;
+}
+
+/* Sends the slot's message, or leaves it waiting for a way. Errors: what a way that moves messages said. */
+static sluice_err send_slot(sluice_client *client, uint32_t index, int64_t now_ns) {
+    sl_slot *slot = &client->slots.at[index];
+    sl_transport *transport = client->transport;
+    if (!client->connected) {
+        set_state(client, slot, SL_SLOT_WAITING);
+        return SLUICE_UNREACHABLE;
+    }
+    slot->msg->identity.attempt = slot->attempt;
+    if (slot->receipt) slot->msg->identity.ack_upto = client->pool->sequences.ack_upto;
+    sluice_err err = transport->ops->send(transport, &slot->msg, slot->to, now_ns);
+    if (err != SLUICE_OK) {
+        set_state(client, slot, SL_SLOT_WAITING);
+        return err;
+    }
+    set_state(client, slot, SL_SLOT_SENT);
+    slot->connection = client->connections;
+    client->unflushed = true;
+    return SLUICE_OK;
+}
+
+/* Sends one more copy, under the next attempt. */
+static void send_again(sluice_client *client, uint32_t index, int64_t now_ns) {
+    sl_slot *slot = &client->slots.at[index];
+    slot->attempt++;
+    sluice_err err = send_slot(client, index, now_ns);
+    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, index, err, "it could not be sent again");
+}
+
+static void send_waiting(sluice_client *client, int64_t now_ns) {
+    uint32_t next;
+    for (uint32_t i = client->slots.active.first; i != SL_SLOT_NONE && client->n_unsent != 0; i = next) {
+        next = client->slots.at[i].next;
+        if (client->slots.at[i].state != SL_SLOT_WAITING) continue;
+        sluice_err err = send_slot(client, i, now_ns);
+        if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
+        else if (err != SLUICE_OK) return; /* full, or gone again: the rest waits too, in its order */
+    }
+}
+
+void sl_client_look_at_connection(sluice_client *client, int64_t now_ns) {
+    sl_transport_state state = client->transport->ops->state(client->transport);
+    client->connected = state.connected;
+    client->problem = state.problem;
+    bool fresh = state.connections != client->connections;
+    client->connections = state.connections;
+    if (!state.connected) return;
+    uint32_t next;
+    for (uint32_t i = client->slots.active.first; fresh && i != SL_SLOT_NONE; i = next) {
+        sl_slot *slot = &client->slots.at[i];
+        next = slot->next;
+        if (slot->state == SL_SLOT_WAITING) {
+            sluice_err err = send_slot(client, i, now_ns);
+            if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
+        } else if (slot->state == SL_SLOT_SENT && slot->connection != client->connections &&
+                   may_be_sent_again(client, slot)) {
+            slot->in_doubt = true;
+            send_again(client, i, now_ns);
+        }
+    }
+    if (client->n_unsent != 0) send_waiting(client, now_ns);
+}
+
+static int64_t backoff_ns(sluice_client *client, const sl_slot *slot) {
+    int64_t ms = BACKOFF_FIRST_MS;
+    for (unsigned i = 0; i < slot->tries && ms < BACKOFF_LAST_MS; i++) ms *= 2;
+    if (ms > BACKOFF_LAST_MS) ms = BACKOFF_LAST_MS;
+    if (slot->retry_after_ms != 0 && slot->retry_after_ms > ms) ms = slot->retry_after_ms;
+    /* xorshift64. Between half and one and a half times: those who were sent away together do not return together. */
+    client->random ^= client->random << 13;
+    client->random ^= client->random >> 7;
+    client->random ^= client->random << 17;
+    return ms * NS_PER_MS / 2 + (int64_t)(client->random % (uint64_t)(ms * NS_PER_MS));
+}
+
+static void back_off(sluice_client *client, uint32_t index) {
+    sl_slot *slot = &client->slots.at[index];
+    int64_t due_ns = sl_now_ns() + backoff_ns(client, slot);
+    set_state(client, slot, SL_SLOT_BACKOFF);
+    if (slot->tries < UINT8_MAX) slot->tries++;
+    sl_slots_set_due(&client->slots, index, due_ns < slot->deadline_ns ? due_ns : slot->deadline_ns);
+}
+
+static void handle_due(sluice_client *client) {
+    if (client->slots.n_heap == 0) return;
+    int64_t now_ns = sl_now_ns();
+    while (sl_slots_next_due(&client->slots) <= now_ns) {
+        uint32_t index = client->slots.heap[0];
+        sl_slot *slot = &client->slots.at[index];
+        if (slot->deadline_ns <= now_ns) {
+            finish_at_deadline(client, index);
+            continue;
+        }
+        sl_slots_set_due(&client->slots, index, slot->deadline_ns);
+        send_again(client, index, now_ns);
+    }
+}
+
+/* ---- replies ---- */
+
+typedef enum verdict { VERDICT_END, VERDICT_RETRY, VERDICT_LOST } verdict;
+
+/* Someone is starting or stopping on the other side; the same request may well succeed in a moment. */
+static bool is_passing(sluice_err code) {
+    switch (code) {
+    case SLUICE_CLOSED:
+    case SLUICE_NO_ACTOR:
+    case SLUICE_ACTOR_DOWN:
+    case SLUICE_UNREACHABLE:
+    case SLUICE_UNKNOWN:
+    case SLUICE_FATAL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Errors that only the writer gives, after it has looked for the receipt: no copy of the request was applied. */
+static bool is_the_writers_no(sluice_err code) {
+    switch (code) {
+    case SLUICE_FAILED:
+    case SLUICE_CONSTRAINT:
+    case SLUICE_GUARD_FAILED:
+    case SLUICE_SYNTAX:
+    case SLUICE_READ_ONLY:
+    case SLUICE_NO_SPACE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static verdict judge(const sluice_client *client, const sl_slot *slot, sluice_err code) {
+    bool again = slot->kind != SL_SLOT_PING && may_be_sent_again(client, slot);
+    if (again && is_passing(code)) return VERDICT_RETRY;
+    if (slot->kind != SL_SLOT_WRITE || !slot->in_doubt || is_the_writers_no(code)) return VERDICT_END;
+    /* Invariant 2: this speaks of the latest copy only. */
+    if (again && (code == SLUICE_OVERLOADED || code == SLUICE_EXPIRED || code == SLUICE_NOMEM)) return VERDICT_RETRY;
+    return VERDICT_LOST;
+}
+
+/* A write's caller hears UNKNOWN for everything that leaves it open; FATAL says it too, and more. */
+static sluice_err callers_code(const sl_slot *slot, sluice_err code) {
+    bool open = sluice_err_applied(code) == SLUICE_APPLIED_UNKNOWN;
+    return slot->kind == SL_SLOT_WRITE && open && code != SLUICE_FATAL ? SLUICE_UNKNOWN : code;
+}
+
+/* Takes: *reply, an ERROR message. */
+static void on_error(sluice_client *client, uint32_t index, sluice_msg **reply) {
+    sl_slot *slot = &client->slots.at[index];
+    sluice_cause cause;
+    sluice_err code = sl_msg_cause(*reply, &cause);
+    bool known = code != SLUICE_OK && strcmp(sluice_err_name(code), "unlisted") != 0;
+    if (!known) code = slot->kind == SL_SLOT_WRITE ? SLUICE_UNKNOWN : SLUICE_IO;
+    sl_pool_give(client->pool, &slot->reply);
+    slot->reply = *reply;
+    *reply = NULL;
+    slot->err = callers_code(slot, code);
+    slot->retry_after_ms = cause.retry_after_ms;
+    verdict decision = known ? judge(client, slot, code) : VERDICT_END;
+    if (slot->kind == SL_SLOT_WRITE && sluice_err_applied(code) == SLUICE_APPLIED_UNKNOWN) slot->in_doubt = true;
+    switch (decision) {
+    case VERDICT_RETRY:
+        back_off(client, index);
+        break;
+    case VERDICT_LOST:
+        finish(client, index, SLUICE_UNKNOWN, "an earlier copy may have been applied; the answer to the latest was");
+        break;
+    case VERDICT_END:
+        finish(client, index, slot->err, NULL);
+        break;
+    }
+}
+
+/* The other side answered with something that is no answer. Takes: *cause's text by way of an ERROR message. */
+static void on_nonsense(sluice_client *client, uint32_t index, sluice_cause *cause) {
+    sl_slot *slot = &client->slots.at[index];
+    sluice_err err = slot->kind == SL_SLOT_WRITE ? SLUICE_UNKNOWN : cause->code;
+    if (slot->kind != SL_SLOT_WRITE && err != SLUICE_NOMEM && err != SLUICE_UNSUPPORTED && err != SLUICE_TOO_BIG)
+        err = SLUICE_IO;
+    cause->code = err;
+    sluice_msg *msg = sl_msg_alloc(SIZE_MAX);
+    if (msg != NULL) {
+        sl_msg_turn_error(msg, cause);
+        sl_pool_give(client->pool, &slot->reply);
+        slot->reply = msg;
+    }
+    finish(client, index, err, msg != NULL ? NULL : "the server's reply cannot be read");
+}
+
+/* Takes: *msg. */
+static void on_message(sluice_client *client, sluice_msg **msg) {
+    uint32_t index = sl_slots_find(&client->slots, (*msg)->correlation);
+    if (index == SL_SLOT_NONE || client->slots.at[index].state == SL_SLOT_READY || ((*msg)->flags & SL_MSG_REPLY) == 0) {
+        client->n_late++;
+        sl_pool_give(client->pool, msg);
+        return;
+    }
+    sl_slot *slot = &client->slots.at[index];
+    if (((*msg)->flags & SL_MSG_ERROR) != 0) {
+        on_error(client, index, msg);
+    } else if (slot->kind == SL_SLOT_WRITE || slot->kind == SL_SLOT_READ) {
+        sluice_cause cause;
+        sluice_err err = sl_result_new(client->pool, slot->kind, !client->transport->ops->moves, msg, &slot->result,
+                                       &cause);
+        if (err != SLUICE_OK) {
+            on_nonsense(client, index, &cause);
+            return;
+        }
+        sl_pool_give(client->pool, &slot->reply);
+        finish(client, index, SLUICE_OK, NULL);
+    } else {
+        sl_pool_give(client->pool, &slot->reply);
+        slot->reply = *msg;
+        *msg = NULL;
+        finish(client, index, SLUICE_OK, NULL);
+    }
+}
+
+static void on_bad(sluice_client *client, uint64_t correlation, sluice_cause *cause) {
+    uint32_t index = sl_slots_find(&client->slots, correlation);
+    if (index == SL_SLOT_NONE || client->slots.at[index].state == SL_SLOT_READY) {
+        client->n_late++;
+        return;
+    }
+    sluice_cause_wrap(cause, "the server's reply");
+    on_nonsense(client, index, cause);
+}
+
+/* ---- the loop ---- */
+
+void sl_client_step(sluice_client *client, int64_t until_ns) {
+    const sl_transport_ops *ops = client->transport->ops;
+    int64_t due_ns = sl_slots_next_due(&client->slots);
+    if (until_ns > due_ns) until_ns = due_ns;
+    client->unflushed = false; /* recv flushes */
+    client->undrained = true;
+    for (unsigned n = 0; n < STEP_MESSAGES && !client->closed; n++) {
+        sluice_msg *msg = NULL;
+        uint64_t correlation = 0;
+        sluice_cause cause;
+        sl_arrival arrival = ops->recv(client->transport, until_ns, &msg, &correlation, &cause);
+        until_ns = 0;
+        if (arrival == SL_ARRIVAL_NONE) {
+            client->undrained = false;
+            break;
+        }
+        if (arrival == SL_ARRIVAL_MESSAGE) on_message(client, &msg);
+        else if (arrival == SL_ARRIVAL_BAD) on_bad(client, correlation, &cause);
+        else if (arrival == SL_ARRIVAL_CONNECTION) sl_client_look_at_connection(client, sl_now_ns());
+        else finish_all(client);
+        /* With nothing left in flight nothing of interest can be waiting; only the descriptor needs it all taken. */
+        if (client->slots.active.n == 0 && client->notify == NULL) break;
+    }
+    handle_due(client);
+    if (client->n_unsent != 0 && client->connected) send_waiting(client, sl_now_ns());
+    if (client->unflushed) sl_client_flush(client);
+}
+
+void sl_client_flush(sluice_client *client) {
+    client->transport->ops->flush(client->transport);
+    client->unflushed = false;
+}
+
+void sl_client_await(sluice_client *client, uint32_t index) {
+    while (client->slots.at[index].state != SL_SLOT_READY) sl_client_step(client, INT64_MAX);
+}
+
+void sl_client_settle_fd(sluice_client *client) {
+    if (client->notify == NULL) return;
+    /* Sending may have taken in the edge of what has arrived meanwhile: look, so that the edge cannot be lost. */
+    if (!client->undrained && client->slots.ready.n == 0) sl_client_step(client, 0);
+    bool ready = client->slots.ready.n != 0 || client->undrained || client->unflushed;
+    sl_notify_update(client->notify, ready, sl_slots_next_due(&client->slots));
+}
+
+void sl_client_abandon(sluice_client *client) {
+    while (client->slots.active.first != SL_SLOT_NONE)
+        finish(client, client->slots.active.first, SLUICE_CLOSED, closing_text);
+    while (client->slots.ready.first != SL_SLOT_NONE) {
+        sluice_result *result = NULL;
+        sluice_err err = sl_client_collect(client, client->slots.ready.first, &result, NULL, NULL);
+        (void)err; /* nobody asks any more */
+        sluice_result_destroy(&result);
+    }
+}
+
+/* ---- starting and collecting ---- */
+
+static sluice_err give_id(sluice_client *client, sl_slot *slot, const sl_outgoing *outgoing) {
+    sluice_msg *msg = *outgoing->msg;
+    slot->receipt = false;
+    if (slot->kind == SL_SLOT_READ) {
+        Sluice__V1__QueryRequest *body = (Sluice__V1__QueryRequest *)msg->body;
+        body->max_bytes = client->max_message_bytes;
+    }
+    if (slot->kind != SL_SLOT_WRITE) return SLUICE_OK;
+    Sluice__V1__WriteRequest *body = (Sluice__V1__WriteRequest *)msg->body;
+    body->receipt = client->receipts;
+    msg->identity = (sl_identity){.sequence = 0};
+    if (!client->receipts) return SLUICE_OK;
+    if (outgoing->again) {
+        slot->sequence = outgoing->request->sequence;
+        slot->attempt = outgoing->request->attempt + 1;
+        slot->in_doubt = true;
+    } else {
+        sluice_err err = sl_sequences_take(&client->pool->sequences, &slot->sequence);
+        if (err != SLUICE_OK) return err;
+        if (outgoing->request != NULL) outgoing->request->sequence = slot->sequence;
+    }
+    slot->receipt = true;
+    memcpy(msg->identity.client, client->id, sizeof client->id);
+    msg->identity.sequence = slot->sequence;
+    return SLUICE_OK;
+}
+
+static void set_header(const sluice_client *client, const sl_slot *slot, uint32_t timeout_ms, sluice_msg *msg) {
+    int64_t margin_ns = (int64_t)timeout_ms * NS_PER_MS / MARGIN_SHARE;
+    if (margin_ns > MARGIN_MAX_MS * NS_PER_MS) margin_ns = MARGIN_MAX_MS * NS_PER_MS;
+    msg->flags = SL_MSG_ASK;
+    msg->correlation = slot->correlation;
+    msg->deadline_ns = slot->deadline_ns - margin_ns;
+    msg->identity.ack_upto = slot->receipt ? client->pool->sequences.ack_upto : 0;
+    msg->identity.attempt = slot->attempt;
+}
+
+/* Undoes a start: nothing has left. */
+static void take_back(sluice_client *client, uint32_t index, const sl_outgoing *outgoing) {
+    sl_slot *slot = &client->slots.at[index];
+    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
+    if (slot->receipt && !outgoing->again) sl_sequences_settle(&client->pool->sequences, slot->sequence);
+    sl_slots_release(&client->slots, index);
+}
+
+static sluice_err refuse(sluice_err err, sluice_cause *cause) {
+    switch (err) {
+    case SLUICE_OVERLOADED:
+        sluice_cause_set(cause, err, "the receiver's queue is full");
+        if (cause != NULL) cause->retry_after_ms = OVERLOADED_RETRY_MS;
+        return err;
+    case SLUICE_NO_ACTOR:
+        return sluice_cause_set(cause, err, "no actor of that name lives in this process");
+    default:
+        return sluice_cause_set(cause, err, "%s", sluice_err_text(err));
+    }
+}
+
+static sluice_err take_slot(sluice_client *client, const sl_outgoing *outgoing, int64_t now_ns, uint32_t *out,
+                            sluice_cause *cause) {
+    if (client->closed) return sluice_cause_set(cause, SLUICE_CLOSED, "the runtime is going down");
+    sluice_err err = sl_slots_take(&client->slots, now_ns + (int64_t)outgoing->timeout_ms * NS_PER_MS, out);
+    if (err == SLUICE_OVERLOADED) {
+        sluice_cause_set(cause, err, "%u requests are in flight or not collected; no more may be (max_inflight)",
+                         client->slots.max);
+        if (cause != NULL) cause->retry_after_ms = OVERLOADED_RETRY_MS;
+        return err;
+    }
+    if (err != SLUICE_OK) return refuse(err, cause);
+    client->n_unsent++; /* WAITING */
+    sl_slot *slot = &client->slots.at[*out];
+    slot->kind = (uint8_t)outgoing->kind;
+    slot->to = outgoing->to;
+    slot->context = outgoing->context;
+    return SLUICE_OK;
+}
+
+sluice_err sl_client_start(sluice_client *client, const sl_outgoing *outgoing, uint32_t *slot_out,
+                           sluice_cause *cause) {
+    int64_t now_ns = sl_now_ns();
+    if (!client->connected) sl_client_look_at_connection(client, now_ns);
+    uint32_t index;
+    sluice_err err = take_slot(client, outgoing, now_ns, &index, cause);
+    if (err != SLUICE_OK) return err;
+    sl_slot *slot = &client->slots.at[index];
+    bool moves = client->transport->ops->moves;
+    err = give_id(client, slot, outgoing);
+    if (err != SLUICE_OK) goto fail;
+    /* The caller keeps a request that is called, so of messages that move it gives a copy away. */
+    slot->msg = moves && outgoing->request != NULL ? sl_request_copy(outgoing->request) : *outgoing->msg;
+    if (slot->msg == NULL) {
+        err = SLUICE_NOMEM;
+        goto fail;
+    }
+    if (slot->msg != *outgoing->msg) slot->msg->identity = (*outgoing->msg)->identity;
+    set_header(client, slot, outgoing->timeout_ms, slot->msg);
+    err = send_slot(client, index, now_ns);
+    bool waits = !moves && (err == SLUICE_UNREACHABLE || err == SLUICE_OVERLOADED);
+    if (err != SLUICE_OK && !waits) goto fail;
+    slot->request = outgoing->request;
+    if (outgoing->request == NULL) *outgoing->msg = NULL;
+    *slot_out = index;
+    return SLUICE_OK;
+fail:
+    if (outgoing->request != NULL && moves) sl_pool_give(client->pool, &slot->msg);
+    take_back(client, index, outgoing);
+    return refuse(err, cause);
+}
+
+static void explain(const sluice_client *client, const sl_slot *slot, sluice_cause *cause) {
+    if (cause == NULL) return;
+    if (slot->err == SLUICE_OK) { /* the frequent one: no formatting */
+        cause->code = SLUICE_OK;
+        cause->sys_errno = cause->sqlite_code = 0;
+        cause->retry_after_ms = 0;
+        cause->statement = -1;
+        cause->text[0] = '\0';
+        return;
+    }
+    if (slot->reply != NULL && (slot->reply->flags & SL_MSG_ERROR) != 0) {
+        sluice_err code = sl_msg_cause(slot->reply, cause);
+        if (slot->why != NULL) sluice_cause_wrap(cause, slot->why);
+        else if (code != slot->err) sluice_cause_wrap(cause, sluice_err_name(code));
+        cause->code = slot->err;
+        return;
+    }
+    bool with_problem = slot->err == SLUICE_UNREACHABLE && client->problem != NULL;
+    sluice_cause_set(cause, slot->err, "%s%s%s", slot->why != NULL ? slot->why : sluice_err_text(slot->err),
+                     with_problem ? ": " : "", with_problem ? client->problem : "");
+}
+
+sluice_err sl_client_collect(sluice_client *client, uint32_t index, sluice_result **result, sluice_msg **reply,
+                             sluice_cause *cause) {
+    sl_slot *slot = &client->slots.at[index];
+    sluice_err err = slot->err;
+    explain(client, slot, cause);
+    if (result != NULL) *result = slot->result;
+    else sluice_result_destroy(&slot->result);
+    slot->result = NULL;
+    if (reply != NULL && err == SLUICE_OK) {
+        *reply = slot->reply;
+        slot->reply = NULL;
+    }
+    sl_pool_give(client->pool, &slot->reply);
+    sl_slots_release(&client->slots, index);
+    return err;
+}
