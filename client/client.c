@@ -92,7 +92,7 @@ sluice_err sluice_client_open(const char *url, const sluice_client_options *opti
     if (client == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a client");
     client->timeout_ms = options->timeout_ms;
     client->max_message_bytes = options->max_message_bytes;
-    sl_slots_init(&client->slots, options->max_inflight);
+    sl_flights_init(&client->flights, options->max_inflight);
     client->pool = sl_pool_new();
     if (client->pool == NULL) {
         err = sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a client");
@@ -117,7 +117,7 @@ static void say_goodbye(sluice_client *client) {
     body->client.data = sl_arena_memdup(&msg->arena, client->id, sizeof client->id);
     body->client.len = body->client.data != NULL ? sizeof client->id : 0;
     memcpy(msg->identity.client, client->id, sizeof client->id);
-    sl_outgoing outgoing = {.kind = SL_SLOT_GOODBYE, .to = client->writer, .msg = &msg, .timeout_ms = CLOSE_MS};
+    sl_outgoing outgoing = {.kind = SL_FLIGHT_GOODBYE, .to = client->writer, .msg = &msg, .timeout_ms = CLOSE_MS};
     uint32_t index;
     if (sl_client_start(client, &outgoing, &index, NULL) == SLUICE_OK) {
         sl_client_await(client, index);
@@ -139,7 +139,7 @@ void sluice_client_close(sluice_client **client) {
         sl_notify_destroy(&self->notify);
         self->transport->ops->close(self->transport, self->connected && left_ms > 0 ? (int)left_ms : 0);
     }
-    sl_slots_fini(&self->slots);
+    sl_flights_fini(&self->flights);
     sl_pool_close(&self->pool);
     free(self);
 }
@@ -170,7 +170,7 @@ sluice_err sluice_client_ping(sluice_client *client, sluice_cause *cause) {
     }
     sluice_msg *msg = sl_pool_take(client->pool, &sluice__v1__ping__descriptor);
     if (msg == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a ping");
-    sl_outgoing outgoing = {.kind = SL_SLOT_PING, .to = "gateway", .msg = &msg, .timeout_ms = client->timeout_ms};
+    sl_outgoing outgoing = {.kind = SL_FLIGHT_PING, .to = "gateway", .msg = &msg, .timeout_ms = client->timeout_ms};
     sluice_msg *reply = NULL;
     sluice_err err = call(client, &outgoing, NULL, &reply, cause);
     sl_pool_give(client->pool, &msg);
@@ -209,7 +209,7 @@ static sluice_err run_one(sluice_client *client, sluice_request_kind kind, const
     if (err != SLUICE_OK) {
         refuse_statement(err, cause);
     } else {
-        sl_outgoing outgoing = {.kind = write ? SL_SLOT_WRITE : SL_SLOT_READ,
+        sl_outgoing outgoing = {.kind = write ? SL_FLIGHT_WRITE : SL_FLIGHT_READ,
                                 .to = write ? client->writer : client->readers,
                                 .msg = &request.msg,
                                 .timeout_ms = client->timeout_ms};
@@ -242,7 +242,7 @@ static sluice_err prepare(const sluice_client *client, sluice_request *request, 
 
 static sl_outgoing outgoing_of(sluice_client *client, sluice_request *request) {
     bool write = request->kind == SLUICE_WRITE;
-    return (sl_outgoing){.kind = write ? SL_SLOT_WRITE : SL_SLOT_READ,
+    return (sl_outgoing){.kind = write ? SL_FLIGHT_WRITE : SL_FLIGHT_READ,
                          .to = write ? client->writer : client->readers,
                          .msg = &request->msg,
                          .timeout_ms = client->timeout_ms};
@@ -291,50 +291,51 @@ sluice_err sluice_submit(sluice_client *client, sluice_request **request, void *
     uint32_t index;
     err = sl_client_start(client, &outgoing, &index, cause);
     if (err != SLUICE_OK) return err;
-    if (out != NULL) *out = client->slots.at[index].correlation;
+    if (out != NULL) *out = client->flights.at[index].correlation;
     sluice_request_destroy(request);
     /* While completions wait to be collected, the caller is at it and more is likely to follow: what was submitted in
      * between leaves together, at the latest when the last of them is collected. */
-    if (client->unflushed && client->slots.ready.n == 0) sl_client_flush(client);
+    if (client->unflushed && client->flights.ready.n == 0) sl_client_flush(client);
     sl_client_settle_fd(client);
     return SLUICE_OK;
 }
 
 static void take_completion(sluice_client *client, uint32_t index, sluice_completion *out) {
-    sl_slot *slot = &client->slots.at[index];
-    out->ticket = slot->correlation;
-    out->context = slot->context;
+    sl_flight *flight = &client->flights.at[index];
+    out->ticket = flight->correlation;
+    out->context = flight->context;
     out->result = NULL;
     out->err = sl_client_collect(client, index, &out->result, NULL, &out->cause);
-    if (client->unflushed && client->slots.ready.n == 0) sl_client_flush(client);
+    if (client->unflushed && client->flights.ready.n == 0) sl_client_flush(client);
 }
 
 bool sluice_poll(sluice_client *client, uint32_t timeout_ms, sluice_completion *out) {
-    if (client->slots.ready.n == 0) {
-        int64_t until_ns = timeout_ms != 0 ? sl_now_ns() + (int64_t)timeout_ms * NS_PER_MS : 0;
+    if (client->flights.ready.n == 0) {
+        bool wait = timeout_ms != 0 && client->flights.active.n != 0;
+        int64_t until_ns = wait ? sl_now_ns() + (int64_t)timeout_ms * NS_PER_MS : 0;
         do sl_client_step(client, until_ns);
-        while (client->slots.ready.n == 0 && client->slots.active.n != 0 && until_ns != 0 && sl_now_ns() < until_ns);
+        while (wait && client->flights.ready.n == 0 && sl_now_ns() < until_ns);
     }
-    bool found = client->slots.ready.n != 0;
-    if (found) take_completion(client, client->slots.ready.first, out);
+    bool found = client->flights.ready.n != 0;
+    if (found) take_completion(client, client->flights.ready.first, out);
     sl_client_settle_fd(client);
     return found;
 }
 
 sluice_err sluice_wait(sluice_client *client, sluice_ticket ticket, sluice_result **out, sluice_cause *cause) {
     if (out != NULL) *out = NULL;
-    uint32_t index = sl_slots_find(&client->slots, ticket);
-    if (index == SL_SLOT_NONE)
+    uint32_t index = sl_flights_find(&client->flights, ticket);
+    if (index == SL_FLIGHT_NONE)
         return sluice_cause_set(cause, SLUICE_INVALID, "no such ticket: never given, or collected already");
     sl_client_await(client, index);
     sluice_err err = sl_client_collect(client, index, out, NULL, cause);
-    if (client->unflushed && client->slots.ready.n == 0) sl_client_flush(client);
+    if (client->unflushed && client->flights.ready.n == 0) sl_client_flush(client);
     sl_client_settle_fd(client);
     return err;
 }
 
 size_t sluice_client_inflight(const sluice_client *client) {
-    return (size_t)client->slots.active.n + client->slots.ready.n;
+    return (size_t)client->flights.active.n + client->flights.ready.n;
 }
 
 int sluice_client_fd(sluice_client *client) {
@@ -365,7 +366,7 @@ sluice_err sluice_client_ask(sluice_client *client, const char *name, sluice_msg
     *reply = NULL;
     sluice_err err = check_name(name, cause);
     if (err != SLUICE_OK) return err;
-    sl_outgoing outgoing = {.kind = SL_SLOT_ASK, .to = name, .msg = msg, .timeout_ms = client->timeout_ms};
+    sl_outgoing outgoing = {.kind = SL_FLIGHT_ASK, .to = name, .msg = msg, .timeout_ms = client->timeout_ms};
     return call(client, &outgoing, NULL, reply, cause);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Requests in flight: sending, replies, deadlines, and sending again.
  *
- * A slot per request; its states are drawn in internal.h. What a caller hears follows from what is known of the copies
+ * Each has a flight, whose states are drawn in internal.h. What a caller hears follows from what is known of the copies
  * that left:
  *   - no copy left                                  UNREACHABLE, or the error that kept it from leaving
  *   - each copy that left was answered "no effect"  that error
@@ -12,7 +12,7 @@
  *  2. Once a copy is lost from sight (in_doubt), only OK or an error that the writer gives after it has looked for the
  *     receipt ends the write with certainty. A "no" from anyone before the writer speaks of the latest copy only.
  *  3. ack_upto never passes a sequence whose outcome the caller may still ask for.
- *  4. Each slot in flight is in the heap with a due time not after its deadline.
+ *  4. Each flight that is not READY is in the heap with a due time not after its deadline.
  */
 #include "internal.h"
 
@@ -37,98 +37,98 @@ static const char closing_text[] = "the runtime went down before an answer came"
 
 /* ---- ends ---- */
 
-/* Ends a slot that is in flight. A reply or result is already in it; why: static text for an end made here. */
+/* Ends a flight that is in flight. A reply or result is already in it; why: static text for an end made here. */
 static void finish(sluice_client *client, uint32_t index, sluice_err err, const char *why) {
-    sl_slot *slot = &client->slots.at[index];
+    sl_flight *flight = &client->flights.at[index];
     bool open = false;
-    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
-    slot->err = err;
-    slot->why = why;
-    if (slot->request != NULL) {
-        sluice_request *request = slot->request;
-        open = slot->receipt && sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN;
+    if (flight->state == SL_FLIGHT_WAITING) client->n_unsent--;
+    flight->err = err;
+    flight->why = why;
+    if (flight->request != NULL) {
+        sluice_request *request = flight->request;
+        open = flight->receipt && sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN;
         request->called = true;
         request->ended = err;
         request->unknown = open;
-        request->attempt = slot->attempt;
+        request->attempt = flight->attempt;
     } else {
-        sl_pool_give(client->pool, &slot->msg);
+        sl_pool_give(client->pool, &flight->msg);
     }
-    slot->msg = NULL;
-    if (slot->receipt && !open) sl_sequences_settle(&client->pool->sequences, slot->sequence);
-    sl_slots_make_ready(&client->slots, index);
+    flight->msg = NULL;
+    if (flight->receipt && !open) sl_sequences_settle(&client->pool->sequences, flight->sequence);
+    sl_flights_make_ready(&client->flights, index);
 }
 
-static bool is_lost(const sl_slot *slot) { return slot->in_doubt || slot->state == SL_SLOT_SENT; }
+static bool is_lost(const sl_flight *flight) { return flight->in_doubt || flight->state == SL_FLIGHT_SENT; }
 
 static void finish_at_deadline(sluice_client *client, uint32_t index) {
-    const sl_slot *slot = &client->slots.at[index];
-    if (slot->kind == SL_SLOT_PING) finish(client, index, SLUICE_UNREACHABLE, unreachable_text);
-    else if (is_lost(slot) && slot->kind == SL_SLOT_WRITE) finish(client, index, SLUICE_UNKNOWN, lost_text);
-    else if (is_lost(slot)) finish(client, index, SLUICE_TIMEOUT, timeout_text);
-    else if (slot->err != SLUICE_OK) finish(client, index, slot->err, NULL);
+    const sl_flight *flight = &client->flights.at[index];
+    if (flight->kind == SL_FLIGHT_PING) finish(client, index, SLUICE_UNREACHABLE, unreachable_text);
+    else if (is_lost(flight) && flight->kind == SL_FLIGHT_WRITE) finish(client, index, SLUICE_UNKNOWN, lost_text);
+    else if (is_lost(flight)) finish(client, index, SLUICE_TIMEOUT, timeout_text);
+    else if (flight->err != SLUICE_OK) finish(client, index, flight->err, NULL);
     else finish(client, index, SLUICE_UNREACHABLE, unreachable_text);
 }
 
 /* The runtime is going down: nothing will come any more. */
 static void finish_all(sluice_client *client) {
     client->closed = true;
-    while (client->slots.active.first != SL_SLOT_NONE) {
-        uint32_t index = client->slots.active.first;
-        const sl_slot *slot = &client->slots.at[index];
-        bool lost = slot->kind == SL_SLOT_WRITE && is_lost(slot);
+    while (client->flights.active.first != SL_FLIGHT_NONE) {
+        uint32_t index = client->flights.active.first;
+        const sl_flight *flight = &client->flights.at[index];
+        bool lost = flight->kind == SL_FLIGHT_WRITE && is_lost(flight);
         finish(client, index, lost ? SLUICE_UNKNOWN : SLUICE_CLOSED, closing_text);
     }
 }
 
 /* ---- sending ---- */
 
-static bool may_be_sent_again(const sluice_client *client, const sl_slot *slot) {
+static bool may_be_sent_again(const sluice_client *client, const sl_flight *flight) {
     if (client->transport->ops->moves) return false;
-    return slot->kind == SL_SLOT_READ || slot->kind == SL_SLOT_PING || (slot->kind == SL_SLOT_WRITE && slot->receipt);
+    return flight->kind == SL_FLIGHT_READ || flight->kind == SL_FLIGHT_PING || flight->receipt;
 }
 
-static void set_state(sluice_client *client, sl_slot *slot, sl_slot_state state) {
-    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
-    if (state == SL_SLOT_WAITING) client->n_unsent++;
-    slot->state = (uint8_t)state;
+static void set_state(sluice_client *client, sl_flight *flight, sl_flight_state state) {
+    if (flight->state == SL_FLIGHT_WAITING) client->n_unsent--;
+    if (state == SL_FLIGHT_WAITING) client->n_unsent++;
+    flight->state = (uint8_t)state;
 }
 
-/* Sends the slot's message, or leaves it waiting for a way. Errors: what a way that moves messages said. */
-static sluice_err send_slot(sluice_client *client, uint32_t index, int64_t now_ns) {
-    sl_slot *slot = &client->slots.at[index];
+/* Sends the flight's message, or leaves it waiting for a way. Errors: what a way that moves messages said. */
+static sluice_err send_flight(sluice_client *client, uint32_t index, int64_t now_ns) {
+    sl_flight *flight = &client->flights.at[index];
     sl_transport *transport = client->transport;
     if (!client->connected) {
-        set_state(client, slot, SL_SLOT_WAITING);
+        set_state(client, flight, SL_FLIGHT_WAITING);
         return SLUICE_UNREACHABLE;
     }
-    slot->msg->identity.attempt = slot->attempt;
-    if (slot->receipt) slot->msg->identity.ack_upto = client->pool->sequences.ack_upto;
-    sluice_err err = transport->ops->send(transport, &slot->msg, slot->to, now_ns);
+    flight->msg->identity.attempt = flight->attempt;
+    if (flight->receipt) flight->msg->identity.ack_upto = client->pool->sequences.ack_upto;
+    sluice_err err = transport->ops->send(transport, &flight->msg, flight->to, now_ns);
     if (err != SLUICE_OK) {
-        set_state(client, slot, SL_SLOT_WAITING);
+        set_state(client, flight, SL_FLIGHT_WAITING);
         return err;
     }
-    set_state(client, slot, SL_SLOT_SENT);
-    slot->connection = client->connections;
+    set_state(client, flight, SL_FLIGHT_SENT);
+    flight->connection = client->connections;
     client->unflushed = true;
     return SLUICE_OK;
 }
 
 /* Sends one more copy, under the next attempt. */
 static void send_again(sluice_client *client, uint32_t index, int64_t now_ns) {
-    sl_slot *slot = &client->slots.at[index];
-    slot->attempt++;
-    sluice_err err = send_slot(client, index, now_ns);
+    sl_flight *flight = &client->flights.at[index];
+    flight->attempt++;
+    sluice_err err = send_flight(client, index, now_ns);
     if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, index, err, "it could not be sent again");
 }
 
 static void send_waiting(sluice_client *client, int64_t now_ns) {
     uint32_t next;
-    for (uint32_t i = client->slots.active.first; i != SL_SLOT_NONE && client->n_unsent != 0; i = next) {
-        next = client->slots.at[i].next;
-        if (client->slots.at[i].state != SL_SLOT_WAITING) continue;
-        sluice_err err = send_slot(client, i, now_ns);
+    for (uint32_t i = client->flights.active.first; i != SL_FLIGHT_NONE && client->n_unsent != 0; i = next) {
+        next = client->flights.at[i].next;
+        if (client->flights.at[i].state != SL_FLIGHT_WAITING) continue;
+        sluice_err err = send_flight(client, i, now_ns);
         if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
         else if (err != SLUICE_OK) return; /* full, or gone again: the rest waits too, in its order */
     }
@@ -142,26 +142,26 @@ void sl_client_look_at_connection(sluice_client *client, int64_t now_ns) {
     client->connections = state.connections;
     if (!state.connected) return;
     uint32_t next;
-    for (uint32_t i = client->slots.active.first; fresh && i != SL_SLOT_NONE; i = next) {
-        sl_slot *slot = &client->slots.at[i];
-        next = slot->next;
-        if (slot->state == SL_SLOT_WAITING) {
-            sluice_err err = send_slot(client, i, now_ns);
+    for (uint32_t i = client->flights.active.first; fresh && i != SL_FLIGHT_NONE; i = next) {
+        sl_flight *flight = &client->flights.at[i];
+        next = flight->next;
+        if (flight->state == SL_FLIGHT_WAITING) {
+            sluice_err err = send_flight(client, i, now_ns);
             if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
-        } else if (slot->state == SL_SLOT_SENT && slot->connection != client->connections &&
-                   may_be_sent_again(client, slot)) {
-            slot->in_doubt = true;
+        } else if (flight->state == SL_FLIGHT_SENT && flight->connection != client->connections &&
+                   may_be_sent_again(client, flight)) {
+            flight->in_doubt = true;
             send_again(client, i, now_ns);
         }
     }
     if (client->n_unsent != 0) send_waiting(client, now_ns);
 }
 
-static int64_t backoff_ns(sluice_client *client, const sl_slot *slot) {
+static int64_t backoff_ns(sluice_client *client, const sl_flight *flight) {
     int64_t ms = BACKOFF_FIRST_MS;
-    for (unsigned i = 0; i < slot->tries && ms < BACKOFF_LAST_MS; i++) ms *= 2;
+    for (unsigned i = 0; i < flight->tries && ms < BACKOFF_LAST_MS; i++) ms *= 2;
     if (ms > BACKOFF_LAST_MS) ms = BACKOFF_LAST_MS;
-    if (slot->retry_after_ms != 0 && slot->retry_after_ms > ms) ms = slot->retry_after_ms;
+    if (flight->retry_after_ms != 0 && flight->retry_after_ms > ms) ms = flight->retry_after_ms;
     /* xorshift64. Between half and one and a half times: those who were sent away together do not return together. */
     client->random ^= client->random << 13;
     client->random ^= client->random >> 7;
@@ -170,24 +170,24 @@ static int64_t backoff_ns(sluice_client *client, const sl_slot *slot) {
 }
 
 static void back_off(sluice_client *client, uint32_t index) {
-    sl_slot *slot = &client->slots.at[index];
-    int64_t due_ns = sl_now_ns() + backoff_ns(client, slot);
-    set_state(client, slot, SL_SLOT_BACKOFF);
-    if (slot->tries < UINT8_MAX) slot->tries++;
-    sl_slots_set_due(&client->slots, index, due_ns < slot->deadline_ns ? due_ns : slot->deadline_ns);
+    sl_flight *flight = &client->flights.at[index];
+    int64_t due_ns = sl_now_ns() + backoff_ns(client, flight);
+    set_state(client, flight, SL_FLIGHT_BACKOFF);
+    if (flight->tries < UINT8_MAX) flight->tries++;
+    sl_flights_set_due(&client->flights, index, due_ns < flight->deadline_ns ? due_ns : flight->deadline_ns);
 }
 
 static void handle_due(sluice_client *client) {
-    if (client->slots.n_heap == 0) return;
+    if (client->flights.n_heap == 0) return;
     int64_t now_ns = sl_now_ns();
-    while (sl_slots_next_due(&client->slots) <= now_ns) {
-        uint32_t index = client->slots.heap[0];
-        sl_slot *slot = &client->slots.at[index];
-        if (slot->deadline_ns <= now_ns) {
+    while (sl_flights_next_due(&client->flights) <= now_ns) {
+        uint32_t index = client->flights.heap[0];
+        sl_flight *flight = &client->flights.at[index];
+        if (flight->deadline_ns <= now_ns) {
             finish_at_deadline(client, index);
             continue;
         }
-        sl_slots_set_due(&client->slots, index, slot->deadline_ns);
+        sl_flights_set_due(&client->flights, index, flight->deadline_ns);
         send_again(client, index, now_ns);
     }
 }
@@ -226,35 +226,35 @@ static bool is_the_writers_no(sluice_err code) {
     }
 }
 
-static verdict judge(const sluice_client *client, const sl_slot *slot, sluice_err code) {
-    bool again = slot->kind != SL_SLOT_PING && may_be_sent_again(client, slot);
+static verdict judge(const sluice_client *client, const sl_flight *flight, sluice_err code) {
+    bool again = flight->kind != SL_FLIGHT_PING && may_be_sent_again(client, flight);
     if (again && is_passing(code)) return VERDICT_RETRY;
-    if (slot->kind != SL_SLOT_WRITE || !slot->in_doubt || is_the_writers_no(code)) return VERDICT_END;
+    if (flight->kind != SL_FLIGHT_WRITE || !flight->in_doubt || is_the_writers_no(code)) return VERDICT_END;
     /* Invariant 2: this speaks of the latest copy only. */
     if (again && (code == SLUICE_OVERLOADED || code == SLUICE_EXPIRED || code == SLUICE_NOMEM)) return VERDICT_RETRY;
     return VERDICT_LOST;
 }
 
 /* A write's caller hears UNKNOWN for everything that leaves it open; FATAL says it too, and more. */
-static sluice_err callers_code(const sl_slot *slot, sluice_err code) {
+static sluice_err callers_code(const sl_flight *flight, sluice_err code) {
     bool open = sluice_err_applied(code) == SLUICE_APPLIED_UNKNOWN;
-    return slot->kind == SL_SLOT_WRITE && open && code != SLUICE_FATAL ? SLUICE_UNKNOWN : code;
+    return flight->kind == SL_FLIGHT_WRITE && open && code != SLUICE_FATAL ? SLUICE_UNKNOWN : code;
 }
 
 /* Takes: *reply, an ERROR message. */
 static void on_error(sluice_client *client, uint32_t index, sluice_msg **reply) {
-    sl_slot *slot = &client->slots.at[index];
+    sl_flight *flight = &client->flights.at[index];
     sluice_cause cause;
     sluice_err code = sl_msg_cause(*reply, &cause);
     bool known = code != SLUICE_OK && strcmp(sluice_err_name(code), "unlisted") != 0;
-    if (!known) code = slot->kind == SL_SLOT_WRITE ? SLUICE_UNKNOWN : SLUICE_IO;
-    sl_pool_give(client->pool, &slot->reply);
-    slot->reply = *reply;
+    if (!known) code = flight->kind == SL_FLIGHT_WRITE ? SLUICE_UNKNOWN : SLUICE_IO;
+    sl_pool_give(client->pool, &flight->reply);
+    flight->reply = *reply;
     *reply = NULL;
-    slot->err = callers_code(slot, code);
-    slot->retry_after_ms = cause.retry_after_ms;
-    verdict decision = known ? judge(client, slot, code) : VERDICT_END;
-    if (slot->kind == SL_SLOT_WRITE && sluice_err_applied(code) == SLUICE_APPLIED_UNKNOWN) slot->in_doubt = true;
+    flight->err = callers_code(flight, code);
+    flight->retry_after_ms = cause.retry_after_ms;
+    verdict decision = known ? judge(client, flight, code) : VERDICT_END;
+    if (flight->kind == SL_FLIGHT_WRITE && sluice_err_applied(code) == SLUICE_APPLIED_UNKNOWN) flight->in_doubt = true;
     switch (decision) {
     case VERDICT_RETRY:
         back_off(client, index);
@@ -263,59 +263,60 @@ static void on_error(sluice_client *client, uint32_t index, sluice_msg **reply) 
         finish(client, index, SLUICE_UNKNOWN, "an earlier copy may have been applied; the answer to the latest was");
         break;
     case VERDICT_END:
-        finish(client, index, slot->err, NULL);
+        finish(client, index, flight->err, NULL);
         break;
     }
 }
 
 /* The other side answered with something that is no answer. Takes: *cause's text by way of an ERROR message. */
 static void on_nonsense(sluice_client *client, uint32_t index, sluice_cause *cause) {
-    sl_slot *slot = &client->slots.at[index];
-    sluice_err err = slot->kind == SL_SLOT_WRITE ? SLUICE_UNKNOWN : cause->code;
-    if (slot->kind != SL_SLOT_WRITE && err != SLUICE_NOMEM && err != SLUICE_UNSUPPORTED && err != SLUICE_TOO_BIG)
+    sl_flight *flight = &client->flights.at[index];
+    sluice_err err = flight->kind == SL_FLIGHT_WRITE ? SLUICE_UNKNOWN : cause->code;
+    if (flight->kind != SL_FLIGHT_WRITE && err != SLUICE_NOMEM && err != SLUICE_UNSUPPORTED && err != SLUICE_TOO_BIG)
         err = SLUICE_IO;
     cause->code = err;
     sluice_msg *msg = sl_msg_alloc(SIZE_MAX);
     if (msg != NULL) {
         sl_msg_turn_error(msg, cause);
-        sl_pool_give(client->pool, &slot->reply);
-        slot->reply = msg;
+        sl_pool_give(client->pool, &flight->reply);
+        flight->reply = msg;
     }
     finish(client, index, err, msg != NULL ? NULL : "the server's reply cannot be read");
 }
 
 /* Takes: *msg. */
 static void on_message(sluice_client *client, sluice_msg **msg) {
-    uint32_t index = sl_slots_find(&client->slots, (*msg)->correlation);
-    if (index == SL_SLOT_NONE || client->slots.at[index].state == SL_SLOT_READY || ((*msg)->flags & SL_MSG_REPLY) == 0) {
+    uint32_t index = sl_flights_find(&client->flights, (*msg)->correlation);
+    bool awaited = index != SL_FLIGHT_NONE && client->flights.at[index].state != SL_FLIGHT_READY;
+    if (!awaited || ((*msg)->flags & SL_MSG_REPLY) == 0) {
         client->n_late++;
         sl_pool_give(client->pool, msg);
         return;
     }
-    sl_slot *slot = &client->slots.at[index];
+    sl_flight *flight = &client->flights.at[index];
     if (((*msg)->flags & SL_MSG_ERROR) != 0) {
         on_error(client, index, msg);
-    } else if (slot->kind == SL_SLOT_WRITE || slot->kind == SL_SLOT_READ) {
+    } else if (flight->kind == SL_FLIGHT_WRITE || flight->kind == SL_FLIGHT_READ) {
         sluice_cause cause;
-        sluice_err err = sl_result_new(client->pool, slot->kind, !client->transport->ops->moves, msg, &slot->result,
+        sluice_err err = sl_result_new(client->pool, flight->kind, !client->transport->ops->moves, msg, &flight->result,
                                        &cause);
         if (err != SLUICE_OK) {
             on_nonsense(client, index, &cause);
             return;
         }
-        sl_pool_give(client->pool, &slot->reply);
+        sl_pool_give(client->pool, &flight->reply);
         finish(client, index, SLUICE_OK, NULL);
     } else {
-        sl_pool_give(client->pool, &slot->reply);
-        slot->reply = *msg;
+        sl_pool_give(client->pool, &flight->reply);
+        flight->reply = *msg;
         *msg = NULL;
         finish(client, index, SLUICE_OK, NULL);
     }
 }
 
 static void on_bad(sluice_client *client, uint64_t correlation, sluice_cause *cause) {
-    uint32_t index = sl_slots_find(&client->slots, correlation);
-    if (index == SL_SLOT_NONE || client->slots.at[index].state == SL_SLOT_READY) {
+    uint32_t index = sl_flights_find(&client->flights, correlation);
+    if (index == SL_FLIGHT_NONE || client->flights.at[index].state == SL_FLIGHT_READY) {
         client->n_late++;
         return;
     }
@@ -327,7 +328,7 @@ static void on_bad(sluice_client *client, uint64_t correlation, sluice_cause *ca
 
 void sl_client_step(sluice_client *client, int64_t until_ns) {
     const sl_transport_ops *ops = client->transport->ops;
-    int64_t due_ns = sl_slots_next_due(&client->slots);
+    int64_t due_ns = sl_flights_next_due(&client->flights);
     if (until_ns > due_ns) until_ns = due_ns;
     client->unflushed = false; /* recv flushes */
     client->undrained = true;
@@ -346,7 +347,7 @@ void sl_client_step(sluice_client *client, int64_t until_ns) {
         else if (arrival == SL_ARRIVAL_CONNECTION) sl_client_look_at_connection(client, sl_now_ns());
         else finish_all(client);
         /* With nothing left in flight nothing of interest can be waiting; only the descriptor needs it all taken. */
-        if (client->slots.active.n == 0 && client->notify == NULL) break;
+        if (client->flights.active.n == 0 && client->notify == NULL) break;
     }
     handle_due(client);
     if (client->n_unsent != 0 && client->connected) send_waiting(client, sl_now_ns());
@@ -359,23 +360,23 @@ void sl_client_flush(sluice_client *client) {
 }
 
 void sl_client_await(sluice_client *client, uint32_t index) {
-    while (client->slots.at[index].state != SL_SLOT_READY) sl_client_step(client, INT64_MAX);
+    while (client->flights.at[index].state != SL_FLIGHT_READY) sl_client_step(client, INT64_MAX);
 }
 
 void sl_client_settle_fd(sluice_client *client) {
     if (client->notify == NULL) return;
     /* Sending may have taken in the edge of what has arrived meanwhile: look, so that the edge cannot be lost. */
-    if (!client->undrained && client->slots.ready.n == 0) sl_client_step(client, 0);
-    bool ready = client->slots.ready.n != 0 || client->undrained || client->unflushed;
-    sl_notify_update(client->notify, ready, sl_slots_next_due(&client->slots));
+    if (!client->undrained && client->flights.ready.n == 0) sl_client_step(client, 0);
+    bool ready = client->flights.ready.n != 0 || client->undrained || client->unflushed;
+    sl_notify_update(client->notify, ready, sl_flights_next_due(&client->flights));
 }
 
 void sl_client_abandon(sluice_client *client) {
-    while (client->slots.active.first != SL_SLOT_NONE)
-        finish(client, client->slots.active.first, SLUICE_CLOSED, closing_text);
-    while (client->slots.ready.first != SL_SLOT_NONE) {
+    while (client->flights.active.first != SL_FLIGHT_NONE)
+        finish(client, client->flights.active.first, SLUICE_CLOSED, closing_text);
+    while (client->flights.ready.first != SL_FLIGHT_NONE) {
         sluice_result *result = NULL;
-        sluice_err err = sl_client_collect(client, client->slots.ready.first, &result, NULL, NULL);
+        sluice_err err = sl_client_collect(client, client->flights.ready.first, &result, NULL, NULL);
         (void)err; /* nobody asks any more */
         sluice_result_destroy(&result);
     }
@@ -383,49 +384,49 @@ void sl_client_abandon(sluice_client *client) {
 
 /* ---- starting and collecting ---- */
 
-static sluice_err give_id(sluice_client *client, sl_slot *slot, const sl_outgoing *outgoing) {
+static sluice_err give_id(sluice_client *client, sl_flight *flight, const sl_outgoing *outgoing) {
     sluice_msg *msg = *outgoing->msg;
-    slot->receipt = false;
-    if (slot->kind == SL_SLOT_READ) {
+    flight->receipt = false;
+    if (flight->kind == SL_FLIGHT_READ) {
         Sluice__V1__QueryRequest *body = (Sluice__V1__QueryRequest *)msg->body;
         body->max_bytes = client->max_message_bytes;
     }
-    if (slot->kind != SL_SLOT_WRITE) return SLUICE_OK;
+    if (flight->kind != SL_FLIGHT_WRITE) return SLUICE_OK;
     Sluice__V1__WriteRequest *body = (Sluice__V1__WriteRequest *)msg->body;
     body->receipt = client->receipts;
     msg->identity = (sl_identity){.sequence = 0};
     if (!client->receipts) return SLUICE_OK;
     if (outgoing->again) {
-        slot->sequence = outgoing->request->sequence;
-        slot->attempt = outgoing->request->attempt + 1;
-        slot->in_doubt = true;
+        flight->sequence = outgoing->request->sequence;
+        flight->attempt = outgoing->request->attempt + 1;
+        flight->in_doubt = true;
     } else {
-        sluice_err err = sl_sequences_take(&client->pool->sequences, &slot->sequence);
+        sluice_err err = sl_sequences_take(&client->pool->sequences, &flight->sequence);
         if (err != SLUICE_OK) return err;
-        if (outgoing->request != NULL) outgoing->request->sequence = slot->sequence;
+        if (outgoing->request != NULL) outgoing->request->sequence = flight->sequence;
     }
-    slot->receipt = true;
+    flight->receipt = true;
     memcpy(msg->identity.client, client->id, sizeof client->id);
-    msg->identity.sequence = slot->sequence;
+    msg->identity.sequence = flight->sequence;
     return SLUICE_OK;
 }
 
-static void set_header(const sluice_client *client, const sl_slot *slot, uint32_t timeout_ms, sluice_msg *msg) {
+static void set_header(const sluice_client *client, const sl_flight *flight, uint32_t timeout_ms, sluice_msg *msg) {
     int64_t margin_ns = (int64_t)timeout_ms * NS_PER_MS / MARGIN_SHARE;
     if (margin_ns > MARGIN_MAX_MS * NS_PER_MS) margin_ns = MARGIN_MAX_MS * NS_PER_MS;
     msg->flags = SL_MSG_ASK;
-    msg->correlation = slot->correlation;
-    msg->deadline_ns = slot->deadline_ns - margin_ns;
-    msg->identity.ack_upto = slot->receipt ? client->pool->sequences.ack_upto : 0;
-    msg->identity.attempt = slot->attempt;
+    msg->correlation = flight->correlation;
+    msg->deadline_ns = flight->deadline_ns - margin_ns;
+    msg->identity.ack_upto = flight->receipt ? client->pool->sequences.ack_upto : 0;
+    msg->identity.attempt = flight->attempt;
 }
 
 /* Undoes a start: nothing has left. */
 static void take_back(sluice_client *client, uint32_t index, const sl_outgoing *outgoing) {
-    sl_slot *slot = &client->slots.at[index];
-    if (slot->state == SL_SLOT_WAITING) client->n_unsent--;
-    if (slot->receipt && !outgoing->again) sl_sequences_settle(&client->pool->sequences, slot->sequence);
-    sl_slots_release(&client->slots, index);
+    sl_flight *flight = &client->flights.at[index];
+    if (flight->state == SL_FLIGHT_WAITING) client->n_unsent--;
+    if (flight->receipt && !outgoing->again) sl_sequences_settle(&client->pool->sequences, flight->sequence);
+    sl_flights_release(&client->flights, index);
 }
 
 static sluice_err refuse(sluice_err err, sluice_cause *cause) {
@@ -441,60 +442,60 @@ static sluice_err refuse(sluice_err err, sluice_cause *cause) {
     }
 }
 
-static sluice_err take_slot(sluice_client *client, const sl_outgoing *outgoing, int64_t now_ns, uint32_t *out,
+static sluice_err take_flight(sluice_client *client, const sl_outgoing *outgoing, int64_t now_ns, uint32_t *out,
                             sluice_cause *cause) {
     if (client->closed) return sluice_cause_set(cause, SLUICE_CLOSED, "the runtime is going down");
-    sluice_err err = sl_slots_take(&client->slots, now_ns + (int64_t)outgoing->timeout_ms * NS_PER_MS, out);
+    sluice_err err = sl_flights_take(&client->flights, now_ns + (int64_t)outgoing->timeout_ms * NS_PER_MS, out);
     if (err == SLUICE_OVERLOADED) {
         sluice_cause_set(cause, err, "%u requests are in flight or not collected; no more may be (max_inflight)",
-                         client->slots.max);
+                         client->flights.max);
         if (cause != NULL) cause->retry_after_ms = OVERLOADED_RETRY_MS;
         return err;
     }
     if (err != SLUICE_OK) return refuse(err, cause);
     client->n_unsent++; /* WAITING */
-    sl_slot *slot = &client->slots.at[*out];
-    slot->kind = (uint8_t)outgoing->kind;
-    slot->to = outgoing->to;
-    slot->context = outgoing->context;
+    sl_flight *flight = &client->flights.at[*out];
+    flight->kind = (uint8_t)outgoing->kind;
+    flight->to = outgoing->to;
+    flight->context = outgoing->context;
     return SLUICE_OK;
 }
 
-sluice_err sl_client_start(sluice_client *client, const sl_outgoing *outgoing, uint32_t *slot_out,
+sluice_err sl_client_start(sluice_client *client, const sl_outgoing *outgoing, uint32_t *flight_out,
                            sluice_cause *cause) {
     int64_t now_ns = sl_now_ns();
     if (!client->connected) sl_client_look_at_connection(client, now_ns);
     uint32_t index;
-    sluice_err err = take_slot(client, outgoing, now_ns, &index, cause);
+    sluice_err err = take_flight(client, outgoing, now_ns, &index, cause);
     if (err != SLUICE_OK) return err;
-    sl_slot *slot = &client->slots.at[index];
+    sl_flight *flight = &client->flights.at[index];
     bool moves = client->transport->ops->moves;
-    err = give_id(client, slot, outgoing);
+    err = give_id(client, flight, outgoing);
     if (err != SLUICE_OK) goto fail;
     /* The caller keeps a request that is called, so of messages that move it gives a copy away. */
-    slot->msg = moves && outgoing->request != NULL ? sl_request_copy(outgoing->request) : *outgoing->msg;
-    if (slot->msg == NULL) {
+    flight->msg = moves && outgoing->request != NULL ? sl_request_copy(outgoing->request) : *outgoing->msg;
+    if (flight->msg == NULL) {
         err = SLUICE_NOMEM;
         goto fail;
     }
-    if (slot->msg != *outgoing->msg) slot->msg->identity = (*outgoing->msg)->identity;
-    set_header(client, slot, outgoing->timeout_ms, slot->msg);
-    err = send_slot(client, index, now_ns);
+    if (flight->msg != *outgoing->msg) flight->msg->identity = (*outgoing->msg)->identity;
+    set_header(client, flight, outgoing->timeout_ms, flight->msg);
+    err = send_flight(client, index, now_ns);
     bool waits = !moves && (err == SLUICE_UNREACHABLE || err == SLUICE_OVERLOADED);
     if (err != SLUICE_OK && !waits) goto fail;
-    slot->request = outgoing->request;
+    flight->request = outgoing->request;
     if (outgoing->request == NULL) *outgoing->msg = NULL;
-    *slot_out = index;
+    *flight_out = index;
     return SLUICE_OK;
 fail:
-    if (outgoing->request != NULL && moves) sl_pool_give(client->pool, &slot->msg);
+    if (outgoing->request != NULL && moves) sl_pool_give(client->pool, &flight->msg);
     take_back(client, index, outgoing);
     return refuse(err, cause);
 }
 
-static void explain(const sluice_client *client, const sl_slot *slot, sluice_cause *cause) {
+static void explain(const sluice_client *client, const sl_flight *flight, sluice_cause *cause) {
     if (cause == NULL) return;
-    if (slot->err == SLUICE_OK) { /* the frequent one: no formatting */
+    if (flight->err == SLUICE_OK) { /* the frequent one: no formatting */
         cause->code = SLUICE_OK;
         cause->sys_errno = cause->sqlite_code = 0;
         cause->retry_after_ms = 0;
@@ -502,31 +503,31 @@ static void explain(const sluice_client *client, const sl_slot *slot, sluice_cau
         cause->text[0] = '\0';
         return;
     }
-    if (slot->reply != NULL && (slot->reply->flags & SL_MSG_ERROR) != 0) {
-        sluice_err code = sl_msg_cause(slot->reply, cause);
-        if (slot->why != NULL) sluice_cause_wrap(cause, slot->why);
-        else if (code != slot->err) sluice_cause_wrap(cause, sluice_err_name(code));
-        cause->code = slot->err;
+    if (flight->reply != NULL && (flight->reply->flags & SL_MSG_ERROR) != 0) {
+        sluice_err code = sl_msg_cause(flight->reply, cause);
+        if (flight->why != NULL) sluice_cause_wrap(cause, flight->why);
+        else if (code != flight->err) sluice_cause_wrap(cause, sluice_err_name(code));
+        cause->code = flight->err;
         return;
     }
-    bool with_problem = slot->err == SLUICE_UNREACHABLE && client->problem != NULL;
-    sluice_cause_set(cause, slot->err, "%s%s%s", slot->why != NULL ? slot->why : sluice_err_text(slot->err),
+    bool with_problem = flight->err == SLUICE_UNREACHABLE && client->problem != NULL;
+    sluice_cause_set(cause, flight->err, "%s%s%s", flight->why != NULL ? flight->why : sluice_err_text(flight->err),
                      with_problem ? ": " : "", with_problem ? client->problem : "");
 }
 
 sluice_err sl_client_collect(sluice_client *client, uint32_t index, sluice_result **result, sluice_msg **reply,
                              sluice_cause *cause) {
-    sl_slot *slot = &client->slots.at[index];
-    sluice_err err = slot->err;
-    explain(client, slot, cause);
-    if (result != NULL) *result = slot->result;
-    else sluice_result_destroy(&slot->result);
-    slot->result = NULL;
+    sl_flight *flight = &client->flights.at[index];
+    sluice_err err = flight->err;
+    explain(client, flight, cause);
+    if (result != NULL) *result = flight->result;
+    else sluice_result_destroy(&flight->result);
+    flight->result = NULL;
     if (reply != NULL && err == SLUICE_OK) {
-        *reply = slot->reply;
-        slot->reply = NULL;
+        *reply = flight->reply;
+        flight->reply = NULL;
     }
-    sl_pool_give(client->pool, &slot->reply);
-    sl_slots_release(&client->slots, index);
+    sl_pool_give(client->pool, &flight->reply);
+    sl_flights_release(&client->flights, index);
     return err;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of client/ share: the client, its slots, requests, results and the pool of message objects.
+/* What the files of client/ share: the client, its flights, requests, results and the pool of message objects.
  *
  *   client.c    open, close, options; simple calls; ask and tell
- *   inflight.c  slots, submit, poll, wait; replies, deadlines, resends
- *   slots.c     the slot table, the heap of due times, the two lists
+ *   inflight.c  sending, replies, deadlines, sending again
+ *   flights.c   the table of flights (requests under way), the heap of due times, the two lists
  *   sequence.c  which request ids are settled
  *   request.c   building requests
  *   result.c    reading results
@@ -25,7 +25,7 @@
 
 /* ---- sequence.c ---- */
 
-/* Which sequences are settled: their outcome is known, or nobody will ask for it again. A ring of bits above ack_upto. */
+/* Which sequences are settled: the outcome is known, or nobody will ask for it again. A ring of bits above ack_upto. */
 typedef struct sl_sequences {
     uint64_t next;     /* to be given out; from 1 */
     uint64_t ack_upto; /* everything up to and including this is settled */
@@ -67,9 +67,15 @@ void sl_pool_give(sl_pool *pool, sluice_msg **msg);
 sluice_request *sl_pool_take_request(sl_pool *pool);
 void sl_pool_give_request(sl_pool *pool, sluice_request **request);
 
-/* ---- slots.c ---- */
+/* ---- flights.c ---- */
 
-typedef enum sl_slot_kind { SL_SLOT_WRITE, SL_SLOT_READ, SL_SLOT_ASK, SL_SLOT_PING, SL_SLOT_GOODBYE } sl_slot_kind;
+typedef enum sl_flight_kind {
+    SL_FLIGHT_WRITE,
+    SL_FLIGHT_READ,
+    SL_FLIGHT_ASK,
+    SL_FLIGHT_PING,
+    SL_FLIGHT_GOODBYE
+} sl_flight_kind;
 
 /*  FREE --take--> WAITING --sent--> SENT --------------------.
  *    ^               ^  |            |  ^ resend on reconnect |
@@ -78,19 +84,25 @@ typedef enum sl_slot_kind { SL_SLOT_WRITE, SL_SLOT_READ, SL_SLOT_ASK, SL_SLOT_PI
  *    |               |  |            |                        |
  *    '---collect-- READY <-----------+---- reply, error, deadline
  */
-typedef enum sl_slot_state { SL_SLOT_FREE, SL_SLOT_WAITING, SL_SLOT_SENT, SL_SLOT_BACKOFF, SL_SLOT_READY } sl_slot_state;
+typedef enum sl_flight_state {
+    SL_FLIGHT_FREE,
+    SL_FLIGHT_WAITING,
+    SL_FLIGHT_SENT,
+    SL_FLIGHT_BACKOFF,
+    SL_FLIGHT_READY
+} sl_flight_state;
 
-#define SL_SLOT_NONE UINT32_MAX
+#define SL_FLIGHT_NONE UINT32_MAX
 
 /* One request in flight. */
-typedef struct sl_slot {
+typedef struct sl_flight {
     uint64_t correlation; /* also the ticket: generation above, index below, top bit clear */
     int64_t deadline_ns;  /* when it ends at the latest */
     int64_t due_ns;       /* deadline, or the next try if that is earlier: the heap's key */
     uint32_t heap_at;     /* position in the heap */
     uint32_t previous, next;
-    uint8_t kind;         /* sl_slot_kind */
-    uint8_t state;        /* sl_slot_state */
+    uint8_t kind;         /* sl_flight_kind */
+    uint8_t state;        /* sl_flight_state */
     uint8_t tries;        /* of the back-off */
     bool receipt;
     bool sent_once;       /* at least one copy left */
@@ -107,15 +119,15 @@ typedef struct sl_slot {
     const char *why;      /* static text for an end made here; NULL: the reply has it */
     sluice_msg *reply;    /* of an ASK or PING; or the ERROR message */
     sluice_result *result;
-} sl_slot;
+} sl_flight;
 
-typedef struct sl_slot_list {
+typedef struct sl_flight_list {
     uint32_t first, last;
     uint32_t n;
-} sl_slot_list;
+} sl_flight_list;
 
-typedef struct sl_slots {
-    sl_slot *at;
+typedef struct sl_flights {
+    sl_flight *at;
     uint32_t n;     /* allocated */
     uint32_t max;   /* most that may be */
     uint32_t bits;  /* of the index in a correlation id */
@@ -123,24 +135,24 @@ typedef struct sl_slots {
     uint64_t generation;
     uint32_t *heap; /* indices by due_ns; n entries of room */
     uint32_t n_heap;
-    sl_slot_list active, ready; /* in the order of submission, of completion */
-} sl_slots;
+    sl_flight_list active, ready; /* in the order of submission, of completion */
+} sl_flights;
 
-void sl_slots_init(sl_slots *self, uint32_t max);
-void sl_slots_fini(sl_slots *self);
-/* Takes a slot out of the free ones into WAITING, on the active list and in the heap. Errors: OVERLOADED (all in use),
- * NOMEM. Pointers to slots end with it; indices stay. */
-SLUICE_NODISCARD sluice_err sl_slots_take(sl_slots *self, int64_t deadline_ns, uint32_t *out);
+void sl_flights_init(sl_flights *self, uint32_t max);
+void sl_flights_fini(sl_flights *self);
+/* Takes a free one into WAITING, on the active list and in the heap. Errors: OVERLOADED (all in use), NOMEM.
+ * Pointers to flights end with it; indices stay. */
+SLUICE_NODISCARD sluice_err sl_flights_take(sl_flights *self, int64_t deadline_ns, uint32_t *out);
 /* Gives it back from wherever it is. */
-void sl_slots_release(sl_slots *self, uint32_t index);
+void sl_flights_release(sl_flights *self, uint32_t index);
 /* Moves an active one to the ready list and out of the heap. */
-void sl_slots_make_ready(sl_slots *self, uint32_t index);
+void sl_flights_make_ready(sl_flights *self, uint32_t index);
 /* Changes its place in the heap. */
-void sl_slots_set_due(sl_slots *self, uint32_t index, int64_t due_ns);
-/* The index behind a correlation id or ticket; SL_SLOT_NONE if it is nobody's (late, or made up). */
-uint32_t sl_slots_find(const sl_slots *self, uint64_t correlation);
+void sl_flights_set_due(sl_flights *self, uint32_t index, int64_t due_ns);
+/* The index behind a correlation id or ticket; SL_FLIGHT_NONE if it is nobody's (late, or made up). */
+uint32_t sl_flights_find(const sl_flights *self, uint64_t correlation);
 /* Due time of the earliest; INT64_MAX if none is in flight. */
-int64_t sl_slots_next_due(const sl_slots *self);
+int64_t sl_flights_next_due(const sl_flights *self);
 
 /* ---- client.c ---- */
 
@@ -149,7 +161,7 @@ int64_t sl_slots_next_due(const sl_slots *self);
 struct sluice_client {
     sl_transport *transport;
     sl_pool *pool;
-    sl_slots slots;
+    sl_flights flights;
     uint8_t id[16];
     uint64_t random; /* state of the jitter's generator, never 0 */
     bool receipts;
@@ -161,7 +173,7 @@ struct sluice_client {
     uint32_t max_message_bytes;
     uint64_t connections; /* ever made, as last seen */
     const char *problem;  /* of the latest attempt to connect, static; may be NULL */
-    uint32_t n_unsent;    /* slots in WAITING, to be sent when there is a way */
+    uint32_t n_unsent;    /* flights in WAITING, to be sent when there is a way */
     uint64_t n_late;      /* replies nobody waited for any more */
     struct sl_notify *notify; /* NULL until sluice_client_fd */
     char writer[SL_CLIENT_NAME_SIZE], readers[SL_CLIENT_NAME_SIZE];
@@ -171,7 +183,7 @@ struct sluice_client {
 
 /* What to send. */
 typedef struct sl_outgoing {
-    sl_slot_kind kind;
+    sl_flight_kind kind;
     const char *to;
     sluice_msg **msg;        /* taken on success unless `request` keeps it */
     sluice_request *request; /* the caller keeps request and message, which is borrowed until the end; NULL: taken */
@@ -182,12 +194,12 @@ typedef struct sl_outgoing {
 
 /* Looks at the connection; sends what waits for one, and again what the old one may have lost. */
 void sl_client_look_at_connection(sluice_client *client, int64_t now_ns);
-/* Starts a request: takes a slot, gives it its id, sends it if there is a way. Errors: as sluice_submit. */
-SLUICE_NODISCARD sluice_err sl_client_start(sluice_client *client, const sl_outgoing *outgoing, uint32_t *slot_out,
+/* Starts a request: takes a flight, gives it its id, sends it if there is a way. Errors: as sluice_submit. */
+SLUICE_NODISCARD sluice_err sl_client_start(sluice_client *client, const sl_outgoing *outgoing, uint32_t *flight_out,
                                             sluice_cause *cause);
-/* Waits until the slot is READY. */
+/* Waits until the flight is READY. */
 void sl_client_await(sluice_client *client, uint32_t index);
-/* Takes the end out of a READY slot and frees it. result and reply may be NULL. */
+/* Takes the end out of a READY flight and frees it. result and reply may be NULL. */
 sluice_err sl_client_collect(sluice_client *client, uint32_t index, sluice_result **result, sluice_msg **reply,
                              sluice_cause *cause);
 /* Handles what arrived, what is due; waits until `until_ns` if nothing is there (0: not at all). */
@@ -233,7 +245,7 @@ sluice_msg *sl_request_copy(const sluice_request *request);
 
 /* Makes a result of a reply. Takes: *reply, always. `check`: the reply came by wire and is not trusted.
  * Errors: NOMEM; INVALID (not a reply to that kind of request, or malformed). */
-SLUICE_NODISCARD sluice_err sl_result_new(sl_pool *pool, sl_slot_kind kind, bool check, sluice_msg **reply,
+SLUICE_NODISCARD sluice_err sl_result_new(sl_pool *pool, sl_flight_kind kind, bool check, sluice_msg **reply,
                                           sluice_result **out, sluice_cause *cause);
 
 /* ---- notify.c ---- */

@@ -274,7 +274,8 @@ sluice_msg *sl_request_copy(const sluice_request *request) {
     if (request->kind == SLUICE_WRITE)
         ((Sluice__V1__WriteRequest *)msg->body)->receipt = ((Sluice__V1__WriteRequest *)request->msg->body)->receipt;
     else
-        ((Sluice__V1__QueryRequest *)msg->body)->max_bytes = ((Sluice__V1__QueryRequest *)request->msg->body)->max_bytes;
+        ((Sluice__V1__QueryRequest *)msg->body)->max_bytes =
+            ((Sluice__V1__QueryRequest *)request->msg->body)->max_bytes;
     *to.at = sl_arena_alloc(&msg->arena, *from.n * sizeof **to.at);
     Sluice__V1__Statement *statements = sl_arena_alloc(&msg->arena, *from.n * sizeof *statements);
     bool copied = *to.at != NULL && statements != NULL;

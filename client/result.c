@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Results: a reply message, looked at through accessors in the manner of sqlite3_column_*.
  *
- * The result object lives in its reply's arena, so a result costs no allocation of its own. A reply that came by wire is
- * checked once, here; after that the cursor trusts it.
+ * The result object lives in its reply's arena, so a result costs no allocation of its own. A reply that came by wire
+ * is checked once, here; after that the cursor trusts it.
  */
 #include "internal.h"
 
@@ -24,9 +24,9 @@ struct sluice_result {
     char **names; /* NUL-terminated copies, made when asked for; n_columns of the selected */
 };
 
-static sluice_err view_body(sluice_result *result, sl_slot_kind kind, sluice_cause *cause) {
+static sluice_err view_body(sluice_result *result, sl_flight_kind kind, sluice_cause *cause) {
     const sluice_msg *msg = result->msg;
-    if (kind == SL_SLOT_WRITE && msg->type == &sluice__v1__write_reply__descriptor) {
+    if (kind == SL_FLIGHT_WRITE && msg->type == &sluice__v1__write_reply__descriptor) {
         const Sluice__V1__WriteReply *body = (const Sluice__V1__WriteReply *)msg->body;
         result->commit_number = body->commit_number;
         result->replayed = body->replayed;
@@ -34,7 +34,7 @@ static sluice_err view_body(sluice_result *result, sl_slot_kind kind, sluice_cau
         result->statements = body->results;
         return SLUICE_OK;
     }
-    if (kind == SL_SLOT_READ && msg->type == &sluice__v1__query_reply__descriptor) {
+    if (kind == SL_FLIGHT_READ && msg->type == &sluice__v1__query_reply__descriptor) {
         const Sluice__V1__QueryReply *body = (const Sluice__V1__QueryReply *)msg->body;
         result->commit_number = body->commit_number;
         result->n_statements = body->n_results;
@@ -71,7 +71,7 @@ static sluice_err make_room(sluice_result *result) {
     return result->columns != NULL ? SLUICE_OK : SLUICE_NOMEM;
 }
 
-sluice_err sl_result_new(sl_pool *pool, sl_slot_kind kind, bool check, sluice_msg **reply, sluice_result **out,
+sluice_err sl_result_new(sl_pool *pool, sl_flight_kind kind, bool check, sluice_msg **reply, sluice_result **out,
                          sluice_cause *cause) {
     *out = NULL;
     sl_arena *arena = &(*reply)->arena;

@@ -2,7 +2,7 @@
 /* How a client's messages travel: in process through a port, or to another process through a link.
  *
  * One small function table with two implementations (inproc.c, remote.c). The client above it (inflight.c) holds the
- * slots, deadlines and retries, the same for both. Threads: one at a time.
+ * flights, deadlines and retries, the same for both. Threads: one at a time.
  */
 #ifndef SL_CLIENT_TRANSPORT_H
 #define SL_CLIENT_TRANSPORT_H

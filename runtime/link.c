@@ -71,8 +71,7 @@ static sluice_err check_tcp(const char *url, const char *address, sluice_cause *
         return sluice_cause_set(cause, SLUICE_INVALID, "\"%.100s\": an IPv6 address needs brackets: tcp://[::1]:PORT",
                                 url);
     if (address[0] == '*')
-        return sluice_cause_set(cause, SLUICE_INVALID, "\"%.100s\": * is an address to listen on, not one to connect to",
-                                url);
+        return sluice_cause_set(cause, SLUICE_INVALID, "\"%.100s\": * is for listening; connect to a host", url);
     char *end = NULL;
     errno = 0;
     unsigned long port = colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : 0;
@@ -210,7 +209,8 @@ sluice_err sl_link_send(sl_link *link, const sluice_msg *msg, const char *to, in
     do rc = zmq_send(link->socket, envelope, envelope_size, ZMQ_DONTWAIT | ZMQ_SNDMORE);
     while (rc < 0 && errno == EINTR);
     if (rc < 0) {
-        sluice_err err = errno == ENOMEM ? SLUICE_NOMEM : link->state.connected ? SLUICE_OVERLOADED : SLUICE_UNREACHABLE;
+        sluice_err no_room = link->state.connected ? SLUICE_OVERLOADED : SLUICE_UNREACHABLE;
+        sluice_err err = errno == ENOMEM ? SLUICE_NOMEM : no_room;
         zmq_msg_close(&body);
         return err;
     }
