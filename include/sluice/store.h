@@ -108,9 +108,12 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(checkpoints_finishing, "finishing passes by the writer")                                                         \
     X(checkpoints_complete, "finishing passes after which the log was all copied")                                     \
     X(checkpoints_busy, "passes that could not copy everything")                                                       \
+    X(checkpoint_errors, "passes that failed (no space, input or output error)")                                       \
     X(wal_restarts, "times the log began again at its start")                                                          \
     X(gate_closes, "times the reader gate was closed")                                                                 \
     X(gate_max_us, "longest time the gate stayed closed, microseconds")                                                \
+    X(gate_timeouts, "times the gate was opened because somebody did not answer in time")                              \
+    X(wal_full, "times writes began to be refused because the log was at its hard cap")                                \
     X(snapshots_expired, "snapshots ended to let the WAL shrink")
 
 typedef struct sluice_store_stats {
