@@ -86,7 +86,7 @@ run_fuzz() {
         seeds=tests/fuzz/corpus/$name
         [ -d "$seeds" ] || seeds=
         # shellcheck disable=SC2086 # no seeds: no argument
-        if ! UBSAN_OPTIONS=print_stacktrace=1:suppressions=$PWD/tests/support/ubsan.supp \
+        if ! UBSAN_OPTIONS=print_stacktrace=1 \
             "$target" -max_total_time="${SLUICE_FUZZ_SECONDS:-20}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
             -artifact_prefix=build/fuzz/crashes/ "build/fuzz/corpus/$name" $seeds >"build/fuzz/$name.log" 2>&1; then
             tail -40 "build/fuzz/$name.log"
