@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: MIT
 # CTest: PLAIN_ONLY
 """The pages say what is so: links lead somewhere, tests they name exist, tables of counters, errors and exit codes equal
-the headers they come from, every preset and option of tests/run.sh that a page names is there."""
+the headers they come from, every option of tests/run.sh that a page names is there.
+
+`tests/integration/test_docs.py --write` puts the tables of the headers into docs/operations.md."""
 import glob
 import os
 import re
 import sys
 
-SOURCE = os.environ["SLUICE_SOURCE"]
+SOURCE = os.environ.get("SLUICE_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 problems = []
 
 
@@ -32,6 +34,12 @@ def tables(text):
 
 def check_equal(page, what, written, true):
     if written == true:
+        return
+    if "--write" in sys.argv:
+        lines = ["".join(f"| {' | '.join(row)} |\n" for row in rows) for rows in (written, true)]
+        text = read(page).replace(*lines)
+        with open(os.path.join(SOURCE, page), "w", encoding="utf-8") as file:
+            file.write(text)
         return
     problems.append(f"{page}: table of {what} differs from the header")
     for row in [row for row in true if row not in written]:

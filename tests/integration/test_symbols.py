@@ -33,7 +33,7 @@ def declared():
             sys.exit(1)
         names.update(found)
         # A prototype without SLUICE_API would be hidden, so nobody could link it.
-        for name in re.findall(r"^(?!typedef)[\w \*]*?\b(sluice_\w+)\s*\([^;{]*\)\s*;", text, flags=re.M):
+        for name in re.findall(r"^(?!typedef)[\w \*]*?\b(sluice_\w+)\s*\((?!\*)[^;{]*\)\s*;", text, flags=re.M):
             names.add(name)
     return names
 
