@@ -83,14 +83,20 @@ static size_t memory_of(const char *key) {
     return kib * 1024;
 }
 
-/* Decodes f->body and tells by how much the process grew at its largest. SIZE_MAX: the system does not say. */
+/* Decodes f->body and tells by how much the process grew at its largest. SIZE_MAX: the system does not say, or
+ * ThreadSanitizer's shadow of everything that is touched would be counted too. */
 static size_t memory_peak(fixture *f, sluice_err want, const char *why) {
+#ifdef __SANITIZE_THREAD__
+    expect_body(f, want, why);
+    return SIZE_MAX;
+#else
     FILE *file = fopen("/proc/self/clear_refs", "w");
     bool reset = file != NULL && fputs("5", file) >= 0;
     if (file != NULL) reset = fclose(file) == 0 && reset;
     size_t before = memory_of("VmHWM:");
     expect_body(f, want, why);
     return reset && before != 0 ? memory_of("VmHWM:") - before : SIZE_MAX;
+#endif
 }
 
 static void bad_input_01_empty_message(void **state) {
