@@ -226,11 +226,13 @@ static void a_frame_over_the_limit_ends_its_connection(void **state) {
     for (unsigned i = 1; i <= 5; i++) {
         int fd = stranger_connect(self->url);
         stranger_greet(fd);
+        serve_until(self, counters(self)->open == 1);
         stranger_frame_head(fd, false, LIMIT + 1);
         if (i % 2 == 0) (void)stranger_write(fd, bytes, sizeof bytes);
         serve_until(self, counters(self)->dropped_oversize == i);
         assert_true(stranger_closes(fd, 1000));
         close(fd);
+        serve_until(self, counters(self)->open == 0);
     }
     /* One byte less passes. */
     int fd = stranger_connect(self->url);
