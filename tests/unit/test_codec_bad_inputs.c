@@ -72,6 +72,7 @@ static void expect_sent(fixture *f, sluice_err want, const char *why) {
     expect(f, wire_decode(&f->peer, &f->envelope, &f->body), want, why);
 }
 
+#ifndef __SANITIZE_THREAD__
 /* A number from /proc/self/status in bytes, 0 if it is not there. */
 static size_t memory_of(const char *key) {
     FILE *file = fopen("/proc/self/status", "r");
@@ -82,6 +83,7 @@ static size_t memory_of(const char *key) {
     if (file != NULL) fclose(file);
     return kib * 1024;
 }
+#endif
 
 /* Decodes f->body and tells by how much the process grew at its largest. SIZE_MAX: the system does not say, or
  * ThreadSanitizer's shadow of everything that is touched would be counted too. */
