@@ -30,7 +30,7 @@ struct sl_ownership {
     char *path, *wal_path, *directory, *lock_path;
     int lock_fd;
     bool made_directory; /* by this take: undone if the store never opened */
-    bool pinned;
+    bool pinned, condemned;
     file_identity database, wal;
 };
 
@@ -110,9 +110,12 @@ static sluice_err make_directory(sl_ownership *self, sluice_cause *cause) {
 }
 
 static sluice_err refused(int fd, const char *path, sluice_cause *cause) {
-    char text[32] = "";
+    char text[48] = "";
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
     long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+    if (pid == getpid() && strstr(text, "fatal") != NULL)
+        return sluice_cause_set(cause, SLUICE_FATAL, "%s: its store stopped for good in this process; open it in a new "
+                                "process", path);
     if (pid > 0)
         return sluice_cause_set(cause, SLUICE_LOCKED, "%s is owned by process %ld", path, pid);
     return sluice_cause_set(cause, SLUICE_LOCKED, "%s is owned by another process", path);
@@ -183,16 +186,24 @@ void sl_ownership_release(sl_ownership **ownership) {
         if (self->made_directory && !self->pinned) { /* nothing was opened: leave no trace */
             unlink(self->lock_path);
             rmdir(self->directory);
+        } else if (self->condemned) {
+            self->lock_fd = -1; /* never closed: the lock is the memory of it */
         } else if (ftruncate(self->lock_fd, 0) != 0) {
             /* the pid stays in the file; without the lock it means nothing */
         }
-        close(self->lock_fd);
+        if (self->lock_fd >= 0) close(self->lock_fd);
     }
     free(self->path);
     free(self->wal_path);
     free(self->directory);
     free(self->lock_path);
     free(self);
+}
+
+void sl_ownership_condemn(sl_ownership *self) {
+    char text[48];
+    int n = snprintf(text, sizeof text, "%ld fatal\n", (long)getpid());
+    self->condemned = pwrite(self->lock_fd, text, (size_t)n, 0) == n;
 }
 
 const char *sl_ownership_path(const sl_ownership *ownership) { return ownership->path; }

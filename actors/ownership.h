@@ -14,10 +14,15 @@ typedef struct sl_ownership sl_ownership;
 
 /* Resolves the path (links too), refuses what cannot be a database to write to, makes FILE.sluice.d and takes the lock.
  * Gives: *out. Errors: SYSTEM (missing and !create, directory, not a regular file, no permission, read-only),
- * LOCKED (text names the owner's pid), NOT_A_DATABASE (bytes that are not SQLite's), INVALID (path), NOMEM. */
+ * LOCKED (text names the owner's pid), FATAL (condemned in this process), INVALID (path), NOMEM. Whether the bytes are
+ * a database's is SQLite's to find out. */
 SLUICE_NODISCARD sluice_err sl_ownership_take(const char *path, bool create, sl_ownership **out, sluice_cause *cause);
 /* Gives the lock back. The side directory stays. NULL-safe, nulls the pointer. */
 void sl_ownership_release(sl_ownership **ownership);
+
+/* Marks the file as one that this process must not open again: release then keeps the lock until the process ends, and
+ * take in this process fails with FATAL. (Another process may have it as soon as this one is gone.) */
+void sl_ownership_condemn(sl_ownership *ownership);
 
 /* The database file, absolute, links resolved. */
 const char *sl_ownership_path(const sl_ownership *ownership);

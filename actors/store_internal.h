@@ -42,6 +42,7 @@ struct sluice_store {
     /* What the parts keep for themselves; each is made by its _start and freed by its _stop. */
     void *writer_part, *readers_part, *checkpointer_part;
 
+    _Atomic bool orphaned; /* the runtime stopped the writer by itself, so it may be gone before close */
     _Atomic bool fatal; /* set once, after fatal_cause was filled */
     pthread_mutex_t fatal_lock;
     sluice_cause fatal_cause;
