@@ -4,7 +4,8 @@
 """The pages say what is so: links lead somewhere, tests they name exist, tables of counters, errors and exit codes equal
 the headers they come from, every option of tests/run.sh that a page names is there.
 
-`tests/integration/test_docs.py --write` puts the tables of the headers into docs/operations.md."""
+`tests/integration/test_docs.py --write` puts the tables of the headers into docs/operations.md, and the tests that are named
+after a hostile input (bad_input_NN_...) into docs/bad-inputs.md."""
 import glob
 import os
 import re
@@ -72,6 +73,27 @@ def check_operations():
                 [[code, name, meaning] for name, code, meaning in codes])
 
 
+def check_bad_inputs(sources):
+    """Every test named bad_input_NN_... stands in row NN."""
+    page = "docs/bad-inputs.md"
+    text = read(page)
+    found = sorted({name for body in sources.values() for name in re.findall(r"\bbad_input_\d\d_\w+", body)})
+    for name in found:
+        number = int(name.split("_")[2])
+        row = re.search(rf"^\| {number} \|.*$", text, flags=re.M)
+        if row and f"`{name}`" in row.group(0):
+            continue
+        if row and "--write" in sys.argv:
+            cells = row.group(0).rstrip("| ").rsplit("| ", 1)
+            tests = [] if cells[1] == "open" else [cells[1]]
+            text = text.replace(row.group(0), f"{cells[0]}| {', '.join([*tests, f'`{name}`'])} |")
+        else:
+            problems.append(f"{page}: row {number} does not name {name}")
+    if "--write" in sys.argv:
+        with open(os.path.join(SOURCE, page), "w", encoding="utf-8") as file:
+            file.write(text)
+
+
 def check_links(page, text):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" in target:
@@ -115,6 +137,7 @@ def main():
         for word in re.findall(r"\b(?:CHECK|PROMISE)_[A-Z_]+", text):
             problems.append(f"{page}: {word} is not a name of anything")
     check_operations()
+    check_bad_inputs(sources)
     for text in problems:
         print("FAIL " + text)
     print(f"{len(found)} pages, {len(problems)} problems")
