@@ -23,8 +23,8 @@
 /* Writes the text that belongs to an id: SL_DIRECT_BODY_SIZE bytes of printable ASCII and a zero byte. */
 void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1]);
 
-/* Makes the tables (and the file, in WAL mode) and fills bench_read. Sets *last_rowid to the last one in bench_write, so
- * that a later scan sees only what came after. Errors: SYSTEM, LOCKED, NOT_A_DATABASE, FAILED. */
+/* Makes the tables (and the file, in WAL mode) and fills bench_read. Sets *last_rowid to the last one in bench_write,
+ * so that a later scan sees only what came after. Errors: SYSTEM, LOCKED, NOT_A_DATABASE, FAILED. */
 SLUICE_NODISCARD sluice_err sl_direct_prepare(const char *path, int64_t *last_rowid, sluice_cause *cause);
 
 typedef struct sl_direct sl_direct;

@@ -116,7 +116,6 @@ static void say_goodbye(sluice_client *client) {
     Sluice__V1__Goodbye *body = (Sluice__V1__Goodbye *)msg->body;
     body->client.data = sl_arena_memdup(&msg->arena, client->id, sizeof client->id);
     body->client.len = body->client.data != NULL ? sizeof client->id : 0;
-    memcpy(msg->identity.client, client->id, sizeof client->id);
     sl_outgoing outgoing = {.kind = SL_FLIGHT_GOODBYE, .to = client->writer, .msg = &msg, .timeout_ms = CLOSE_MS};
     uint32_t index;
     if (sl_client_start(client, &outgoing, &index, NULL) == SLUICE_OK) {

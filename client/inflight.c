@@ -174,7 +174,9 @@ static void back_off(sluice_client *client, uint32_t index) {
     int64_t due_ns = sl_now_ns() + backoff_ns(client, flight);
     set_state(client, flight, SL_FLIGHT_BACKOFF);
     if (flight->tries < UINT8_MAX) flight->tries++;
-    sl_flights_set_due(&client->flights, index, due_ns < flight->deadline_ns ? due_ns : flight->deadline_ns);
+    /* A copy sent with no time left for an answer would only turn a definite no into a doubt. */
+    if (due_ns > flight->deadline_ns - MARGIN_MAX_MS * NS_PER_MS) due_ns = flight->deadline_ns;
+    sl_flights_set_due(&client->flights, index, due_ns);
 }
 
 static void handle_due(sluice_client *client) {
@@ -391,10 +393,11 @@ static sluice_err give_id(sluice_client *client, sl_flight *flight, const sl_out
         Sluice__V1__QueryRequest *body = (Sluice__V1__QueryRequest *)msg->body;
         body->max_bytes = client->max_message_bytes;
     }
+    msg->identity = (sl_identity){.sequence = 0};
+    if (flight->kind == SL_FLIGHT_GOODBYE) memcpy(msg->identity.client, client->id, sizeof client->id);
     if (flight->kind != SL_FLIGHT_WRITE) return SLUICE_OK;
     Sluice__V1__WriteRequest *body = (Sluice__V1__WriteRequest *)msg->body;
     body->receipt = client->receipts;
-    msg->identity = (sl_identity){.sequence = 0};
     if (!client->receipts) return SLUICE_OK;
     if (outgoing->again) {
         flight->sequence = outgoing->request->sequence;
@@ -417,7 +420,8 @@ static void set_header(const sluice_client *client, const sl_flight *flight, uin
     msg->flags = SL_MSG_ASK;
     msg->correlation = flight->correlation;
     msg->deadline_ns = flight->deadline_ns - margin_ns;
-    msg->identity.ack_upto = flight->receipt ? client->pool->sequences.ack_upto : 0;
+    if (flight->receipt) msg->identity.ack_upto = client->pool->sequences.ack_upto;
+    if (flight->kind == SL_FLIGHT_GOODBYE) msg->identity.ack_upto = client->pool->sequences.next - 1;
     msg->identity.attempt = flight->attempt;
 }
 

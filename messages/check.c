@@ -250,6 +250,7 @@ static sluice_err scan_message(wire_scan *scan, const ProtobufCMessageDescriptor
                                 scan->limits->max_depth < MAX_DEPTH ? scan->limits->max_depth : MAX_DEPTH);
     uint64_t seen[N_SEEN_FIELDS / 64] = {0};
     const ProtobufCFieldDescriptor *field = NULL;
+    uint64_t unknown_before = scan->n_unknown;
     scan->need += rounded(type->sizeof_message);
     if (type->n_fields > BITMAP_ON_STACK_FIELDS) scan->need += rounded((type->n_fields + 7) / 8);
     for (size_t n = 1; view.at < view.end; n++) {
@@ -271,6 +272,7 @@ static sluice_err scan_message(wire_scan *scan, const ProtobufCMessageDescriptor
         err = scan_value(scan, field, (unsigned)(tag & 7), &view, depth);
         if (err != SLUICE_OK) return err;
     }
+    if (scan->n_unknown != unknown_before) scan->need += SL_ARENA_ALIGN; /* and so is the list of unknown fields */
     return SLUICE_OK;
 }
 

@@ -20,7 +20,8 @@
  *  4. Only what has had its chance is cut for its undelivered bytes: the socket was found empty, or all others were
  *     served, since the suspicion began, and nothing whole came from that connection meanwhile. A busy client whose
  *     messages wait for us is no suspect.
- *  5. Every end that we or ZeroMQ caused is counted with its reason, once. Ends caused by the peer are no drops.
+ *  5. Every end that we or ZeroMQ caused is counted with its reason, once. Ends caused by the peer are no drops. (Of a
+ *     connection that had ended before the monitor told of its beginning nothing is known; it counts as accepted.)
  *
  * Source: byte accounting by TCP_INFO: linux/tcp.h (tcpi_bytes_received, tcpi_bytes_acked); ZMTP 3.1, rfc.zeromq.org/37.
  */
