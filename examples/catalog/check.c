@@ -139,7 +139,7 @@ static const oracle_package *random_package(check *self)
 
 static void check_owners(check *self)
 {
-    const char *paths[MAX_SAMPLE];
+    const char *paths[MAX_SAMPLE] = {NULL};
     static text_set owners[MAX_SAMPLE];
     size_t n = 0, right = 0;
     for (size_t attempt = 0; attempt < self->sample * 20 && n < self->sample && self->oracle.n_packages > 0; attempt++) {

@@ -38,7 +38,7 @@ static sluice_err add_files(sluice_request *request, const catalog_package *pack
 sluice_err catalog_store_package(sluice_client *client, const catalog_turn *turn, int64_t sequence,
                                  const catalog_package *package, sluice_request **out)
 {
-    sluice_value fence[] = {sluice_text(turn->worker), sluice_integer(CATALOG_LEASE_SECONDS),
+    sluice_value fence[] = {sluice_text(turn->worker), sluice_integer(turn->lease_seconds),
                             sluice_integer(turn->slice), sluice_integer(turn->round)};
     sluice_value name = sluice_text(package->name);
     sluice_value row[] = {name,

@@ -9,7 +9,7 @@
 /* Who writes, and for which slice and round. */
 typedef struct catalog_turn {
     const char *worker;
-    int64_t slice, round;
+    int64_t lease_seconds, slice, round;
 } catalog_turn;
 
 /* Builds the write that replaces a package with all its dependencies and files, and notes it in the ledger: all of it

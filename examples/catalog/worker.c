@@ -16,7 +16,8 @@
  * acknowledgements when the answer has arrived. A write that ended without a definite yes is sent again under a new
  * number: replacing a package twice does no harm.
  *
- * Usage: catalog-worker --connect URL [--worker NAME] [--rounds N] [--log FILE] [--pipeline N] [--dpkg DIR]
+ * Usage: catalog-worker --connect URL [--worker NAME] [--rounds N] [--log FILE] [--pipeline N] [--lease S]
+ *                       [--dpkg DIR]
  */
 #include "catalog/dpkg.h"
 #include "catalog/schema.h"
@@ -45,7 +46,7 @@ typedef struct job {
 
 typedef struct worker {
     const char *url, *name, *dpkg, *log_path;
-    unsigned pipeline;
+    unsigned pipeline, lease_seconds;
     int64_t last_round; /* INT64_MAX: until SIGTERM */
     char id[128];       /* name and incarnation: sequence numbers begin at 1 for each */
     int log;
@@ -199,7 +200,7 @@ static int claim(worker *self)
 {
     sluice_cause cause;
     sluice_result *result = NULL;
-    sluice_value values[] = {sluice_text(self->id), sluice_integer(CATALOG_LEASE_SECONDS),
+    sluice_value values[] = {sluice_text(self->id), sluice_integer(self->lease_seconds),
                              sluice_integer(self->last_round)};
     sluice_err err = sluice_exec(self->client, CATALOG_SQL_CLAIM, values, 3, &result, &cause);
     if (err != SLUICE_OK) {
@@ -209,7 +210,10 @@ static int claim(worker *self)
     bool got = sluice_result_next(result);
     if (got) {
         self->turn = (catalog_turn){
-            .worker = self->id, .slice = sluice_result_int64(result, 0), .round = sluice_result_int64(result, 1)};
+            .worker = self->id,
+            .lease_seconds = self->lease_seconds,
+            .slice = sluice_result_int64(result, 0),
+            .round = sluice_result_int64(result, 1)};
     }
     sluice_result_destroy(&result);
     return got ? 1 : 0;
@@ -307,6 +311,7 @@ static void usage(FILE *file)
           "  --rounds N      end when N rounds are complete (default: at SIGTERM)\n"
           "  --log FILE      append each acknowledged write to FILE\n"
           "  --pipeline N    packages on their way at a time, 1 to 256 (default: 8)\n"
+          "  --lease S       seconds without a write after which a slice is free for others (default: 20)\n"
           "  --dpkg DIR      dpkg's directory (default: /var/lib/dpkg)\n",
           file);
 }
@@ -317,7 +322,8 @@ static bool parse_options(worker *self, int argc, char **argv)
         {"connect", required_argument, NULL, 'c'}, {"worker", required_argument, NULL, 'w'},
         {"rounds", required_argument, NULL, 'r'},  {"log", required_argument, NULL, 'l'},
         {"pipeline", required_argument, NULL, 'p'}, {"dpkg", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+        {"lease", required_argument, NULL, 'e'},   {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'c': self->url = optarg; break;
@@ -326,17 +332,19 @@ static bool parse_options(worker *self, int argc, char **argv)
         case 'l': self->log_path = optarg; break;
         case 'p': self->pipeline = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'd': self->dpkg = optarg; break;
+        case 'e': self->lease_seconds = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'h': usage(stdout); exit(0);
         default: return false;
         }
     }
     return optind == argc && self->url != NULL && self->pipeline >= 1 && self->pipeline <= MAX_PIPELINE &&
-           self->last_round >= 1;
+           self->last_round >= 1 && self->lease_seconds >= 1;
 }
 
 int main(int argc, char **argv)
 {
-    static worker self = {.name = "worker", .dpkg = "/var/lib/dpkg", .pipeline = 8, .last_round = INT64_MAX};
+    static worker self = {.name = "worker", .dpkg = "/var/lib/dpkg", .pipeline = 8, .last_round = INT64_MAX,
+                          .lease_seconds = CATALOG_LEASE_SECONDS};
     sluice_cause cause;
     if (!parse_options(&self, argc, argv)) {
         usage(stderr);
