@@ -142,7 +142,8 @@ static void check_owners(check *self)
     const char *paths[MAX_SAMPLE] = {NULL};
     static text_set owners[MAX_SAMPLE];
     size_t n = 0, right = 0;
-    for (size_t attempt = 0; attempt < self->sample * 20 && n < self->sample && self->oracle.n_packages > 0; attempt++) {
+    size_t attempts = self->oracle.n_packages > 0 ? self->sample * 20 : 0;
+    for (size_t attempt = 0; attempt < attempts && n < self->sample; attempt++) {
         const oracle_package *package = random_package(self);
         if (package->n_files == 0) continue;
         const char *path = package->files[(size_t)rand_r(&self->seed) % package->n_files];
@@ -166,7 +167,8 @@ static void check_owners(check *self)
 static void check_needed_by(check *self)
 {
     size_t n = 0, right = 0;
-    for (size_t attempt = 0; attempt < self->sample * 20 && n < self->sample && self->oracle.n_packages > 0; attempt++) {
+    size_t attempts = self->oracle.n_packages > 0 ? self->sample * 20 : 0;
+    for (size_t attempt = 0; attempt < attempts && n < self->sample; attempt++) {
         char target[256];
         if (!oracle_dependency(random_package(self), (size_t)rand_r(&self->seed) % 8, target, sizeof target)) continue;
         text_set ours = {0}, theirs = {0};

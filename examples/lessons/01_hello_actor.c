@@ -37,7 +37,8 @@ static const sluice_behaviour greeter = {.kind = "greeter", .receive = greeter_r
 
 /* ---- the visitor: passes each Hello on to the greeter and prints the answer ---- */
 
-static void on_greeting(sluice_actor *self, void *context, sluice_err err, sluice_msg **reply, const sluice_cause *cause)
+static void on_greeting(sluice_actor *self, void *context, sluice_err err, sluice_msg **reply,
+                        const sluice_cause *cause)
 {
     (void)self, (void)context;
     if (err == SLUICE_OK)

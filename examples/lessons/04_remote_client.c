@@ -52,7 +52,7 @@ static void transfer(sluice_client *client, const char *from, const char *to, in
     must(sluice_request_add(request, "UPDATE account SET cents = cents + ?2 WHERE name = ?1", give, 2), NULL, "add");
     must(sluice_request_expect(request, 1), NULL, "expect");
     sluice_err err = sluice_call(client, request, NULL, &cause);
-    /* The answer was lost (server gone, network cut)? The same request keeps its id: asking again cannot do it twice. */
+    /* The answer was lost (network cut)? The same request keeps its id: asking again cannot do it twice. */
     if (err == SLUICE_UNKNOWN) err = sluice_call_again(client, request, NULL, &cause);
     printf("%s pays %s %" PRId64 ": %s", from, to, amount, sluice_err_name(err));
     if (err == SLUICE_GUARD_FAILED) printf(" at statement %" PRId32 "; nothing was done", cause.statement);
@@ -88,7 +88,8 @@ int main(int argc, char **argv)
     transfer(client, "Ada", "Nobody", 100);
 
     sluice_result *result;
-    must(sluice_query(client, "SELECT name, cents FROM account ORDER BY name", NULL, 0, &result, &cause), &cause, "query");
+    must(sluice_query(client, "SELECT name, cents FROM account ORDER BY name", NULL, 0, &result, &cause),
+         &cause, "query");
     while (sluice_result_next(result))
         printf("%-6s %4" PRId64 "\n", sluice_result_text(result, 0, NULL), sluice_result_int64(result, 1));
     sluice_result_destroy(&result);
