@@ -14,8 +14,8 @@ uint64_t support_random_next(support_random *random);
 /* From 0 to n - 1. */
 uint64_t support_random_below(support_random *random, uint64_t n);
 
-/* Makes a message in arena with every field set by chance, nested at most `depth` deep; repeated fields hold up to `many`
- * elements. Fails the test if memory runs out. */
+/* Makes a message in arena with every field set by chance, nested at most `depth` deep; repeated fields hold up to
+ * `many` elements. Fails the test if memory runs out. */
 ProtobufCMessage *support_random_message(support_random *random, sl_arena *arena,
                                          const ProtobufCMessageDescriptor *type, unsigned depth, unsigned many);
 

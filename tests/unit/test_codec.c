@@ -174,6 +174,14 @@ static void a_decoded_message_may_grow_beyond_the_budget_it_was_decoded_with(voi
 
 /* ---- properties ---- */
 
+static bool lacks_statements(const sluice_msg *msg) {
+    if (msg->type == &sluice__v1__write_request__descriptor)
+        return ((const Sluice__V1__WriteRequest *)msg->body)->n_statements == 0;
+    if (msg->type == &sluice__v1__query_request__descriptor)
+        return ((const Sluice__V1__QueryRequest *)msg->body)->n_statements == 0;
+    return false;
+}
+
 static void every_message_survives_the_wire_in_one_allocation(void **state) {
     fixture *f = *state;
     unsigned n_seeds = support_scaled(3000);
@@ -187,10 +195,7 @@ static void every_message_survives_the_wire_in_one_allocation(void **state) {
         msg->body = support_random_message(&random, &msg->arena, type, 4, many);
         /* A request without statements or with a receipt but no identity is refused by rule, not by form. */
         msg->identity.sequence = 1 + seed;
-        if (type == &sluice__v1__write_request__descriptor && ((Sluice__V1__WriteRequest *)msg->body)->n_statements == 0)
-            goto next;
-        if (type == &sluice__v1__query_request__descriptor && ((Sluice__V1__QueryRequest *)msg->body)->n_statements == 0)
-            goto next;
+        if (lacks_statements(msg)) goto next;
         msg->flags = type == &sluice__v1__error__descriptor ? SL_MSG_REPLY | SL_MSG_ERROR : SL_MSG_ASK;
         if (send(f, msg, "x", 0) != SLUICE_OK)
             fail_msg("seed %llu, %s: %s", (unsigned long long)seed, type->name, f->peer.cause.text);

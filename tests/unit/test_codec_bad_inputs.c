@@ -59,7 +59,8 @@ static void expect(fixture *f, sluice_err got, sluice_err want, const char *why)
     if (strstr(f->peer.cause.text, why) == NULL) fail_msg("expected '%s', not '%s'", why, f->peer.cause.text);
 }
 
-/* Decodes f->body as a WriteRequest behind a good envelope; the asker can be answered whatever is wrong with the body. */
+/* Decodes f->body as a WriteRequest behind a good envelope: whatever is wrong with the body, the asker can be
+ * answered. */
 static void expect_body(fixture *f, sluice_err want, const char *why) {
     expect(f, wire_decode_body(&f->peer, WRITE, &f->body), want, why);
     assert_int_equal(f->peer.correlation, 7);

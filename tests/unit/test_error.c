@@ -56,7 +56,8 @@ static void definite_answers_say_that_nothing_was_applied(void **state) {
     for (size_t i = 0; i < 4; i++) assert_int_equal(sluice_err_applied(open[i]), SLUICE_APPLIED_UNKNOWN);
 }
 
-/* error.proto carries the number itself, so all there is to compare is that the field can hold it and nothing maps it. */
+/* error.proto carries the number itself: all there is to prove is that the field holds it and nothing maps it. That the
+ * README lists the same numbers is test_golden's. */
 static void error_numbers_travel_unchanged(void **state) {
     (void)state;
     for (size_t i = 0; i < N_ERRORS; i++) {

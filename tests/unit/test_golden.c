@@ -201,7 +201,8 @@ static void text_line(wire_bytes *text, unsigned depth, const uint8_t *data, siz
         for (size_t i = from; i < size && i < from + PER_LINE; i++)
             at += snprintf(line + at, sizeof line - (size_t)at, "%02x ", data[i]);
         if (from == 0 && comment != NULL) {
-            snprintf(line + at, sizeof line - (size_t)at, "%*s# %s", at < COMMENT_AT ? COMMENT_AT - at : 0, "", comment);
+            int gap = at < COMMENT_AT ? COMMENT_AT - at : 0;
+            snprintf(line + at, sizeof line - (size_t)at, "%*s# %s", gap, "", comment);
         } else {
             line[at - 1] = '\0';
         }

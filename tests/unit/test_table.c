@@ -99,7 +99,8 @@ static void a_column_of_nulls_costs_a_byte_a_row(void **state) {
 
 static void text_keeps_its_nul_and_a_blob_has_no_terminator(void **state) {
     fixture *f = *state;
-    const sluice_value values[] = {sluice_text_n("a\0b", 3), sluice_blob("\0\1", 2), sluice_text(""), sluice_blob("", 0)};
+    const sluice_value values[] = {sluice_text_n("a\0b", 3), sluice_blob("\0\1", 2), sluice_text(""),
+                                   sluice_blob("", 0)};
     const Sluice__V1__Table *table = table_of(f, values, 4);
     assert_int_equal(table->columns[0]->data.len, 3 + 1 + 2 + 0 + 1 + 0);
     assert_ok(sl_table_check(table, &f->cause), f->cause);
@@ -406,24 +407,26 @@ static void a_large_table_is_built_checked_and_walked_in_linear_time(void **stat
                   (double)f->arena.reserved / (double)sl_table_builder_bytes(builder));
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_uniform_column_lists_no_types, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_null_in_a_uniform_column_lists_the_types_of_all_rows, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_column_of_nulls_costs_a_byte_a_row, setup, teardown),
-        cmocka_unit_test_setup_teardown(text_keeps_its_nul_and_a_blob_has_no_terminator, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_empty_blob_points_somewhere_so_that_it_is_not_bound_as_null, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_empty_table_keeps_its_columns_and_names, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_table_without_columns_has_no_rows, setup, teardown),
-        cmocka_unit_test_setup_teardown(every_table_survives_building_packing_unpacking_and_walking, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_single_value_survives_packing, setup, teardown),
+        TEST(a_uniform_column_lists_no_types),
+        TEST(a_null_in_a_uniform_column_lists_the_types_of_all_rows),
+        TEST(a_column_of_nulls_costs_a_byte_a_row),
+        TEST(text_keeps_its_nul_and_a_blob_has_no_terminator),
+        TEST(an_empty_blob_points_somewhere_so_that_it_is_not_bound_as_null),
+        TEST(an_empty_table_keeps_its_columns_and_names),
+        TEST(a_table_without_columns_has_no_rows),
+        TEST(every_table_survives_building_packing_unpacking_and_walking),
+        TEST(a_single_value_survives_packing),
         cmocka_unit_test(constructors_make_what_they_say),
-        cmocka_unit_test_setup_teardown(a_builder_over_its_arenas_budget_says_nomem, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_value_of_four_gigabytes_is_too_big, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_input_20_a_table_whose_parts_disagree, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_table_never_claims_more_rows_than_it_has_bytes, setup, teardown),
+        TEST(a_builder_over_its_arenas_budget_says_nomem),
+        TEST(a_value_of_four_gigabytes_is_too_big),
+        TEST(bad_input_20_a_table_whose_parts_disagree),
+        TEST(a_table_never_claims_more_rows_than_it_has_bytes),
         cmocka_unit_test(utf8_is_taken_and_refused_as_unicode_says),
-        cmocka_unit_test_setup_teardown(a_large_table_is_built_checked_and_walked_in_linear_time, setup, teardown),
+        TEST(a_large_table_is_built_checked_and_walked_in_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
