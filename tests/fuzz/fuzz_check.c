@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: the pre-scan must foretell protobuf-c. What it accepts is unpacked in the memory it named, without a byte
- * more, packs to bytes that it accepts again, and has one digest. What it refuses says why.
+/* Fuzz target: the pre-scan must foretell protobuf-c. What it accepts is unpacked in the memory it named, without a
+ * byte more, packs to bytes that it accepts again, and has one digest. What it refuses says why.
  *
  * Input: 1 byte that chooses the type, then the packed message.
  */

@@ -83,8 +83,8 @@ sluice_err wire_decode(wire_peer *peer, const wire_bytes *envelope, const wire_b
     peer->cause.text[0] = '\0';
     uint8_t *first = exact(envelope), *second = exact(body);
     sluice_err err =
-        sl_wire_decode(peer->registry, first, envelope->size, second, body->size, &peer->limits, WIRE_NOW_NS, &peer->msg,
-                       &peer->address, &peer->correlation, &peer->kind, &peer->cause);
+        sl_wire_decode(peer->registry, first, envelope->size, second, body->size, &peer->limits, WIRE_NOW_NS,
+                       &peer->msg, &peer->address, &peer->correlation, &peer->kind, &peer->cause);
     free(first);
     free(second);
     return err;
