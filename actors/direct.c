@@ -22,8 +22,7 @@ struct sl_direct {
     sqlite3_stmt *select;
 };
 
-void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1])
-{
+void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1]) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     uint64_t state = (uint64_t)id, word = 0;
     for (unsigned i = 0; i < SL_DIRECT_BODY_SIZE; i++) {
@@ -39,51 +38,38 @@ void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1])
     out[SL_DIRECT_BODY_SIZE] = '\0';
 }
 
-static sluice_err code_of(int rc)
-{
+static sluice_err code_of(int rc) {
     switch (rc & 0xff) {
     case SQLITE_OK:
     case SQLITE_ROW:
-    case SQLITE_DONE:
-        return SLUICE_OK;
+    case SQLITE_DONE: return SLUICE_OK;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return SLUICE_LOCKED;
-    case SQLITE_NOTADB:
-        return SLUICE_NOT_A_DATABASE;
-    case SQLITE_CORRUPT:
-        return SLUICE_CORRUPT;
-    case SQLITE_FULL:
-        return SLUICE_NO_SPACE;
-    case SQLITE_IOERR:
-        return SLUICE_IO;
-    case SQLITE_NOMEM:
-        return SLUICE_NOMEM;
+    case SQLITE_LOCKED: return SLUICE_LOCKED;
+    case SQLITE_NOTADB: return SLUICE_NOT_A_DATABASE;
+    case SQLITE_CORRUPT: return SLUICE_CORRUPT;
+    case SQLITE_FULL: return SLUICE_NO_SPACE;
+    case SQLITE_IOERR: return SLUICE_IO;
+    case SQLITE_NOMEM: return SLUICE_NOMEM;
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
-    case SQLITE_READONLY:
-        return SLUICE_SYSTEM;
-    default:
-        return SLUICE_FAILED;
+    case SQLITE_READONLY: return SLUICE_SYSTEM;
+    default: return SLUICE_FAILED;
     }
 }
 
-static sluice_err fail(sqlite3 *db, int rc, const char *what, sluice_cause *cause)
-{
+static sluice_err fail(sqlite3 *db, int rc, const char *what, sluice_cause *cause) {
     sluice_err err = sluice_cause_set(cause, code_of(rc), "%s: %s", what, db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
     if (cause) cause->sqlite_code = rc;
     return err;
 }
 
-static sluice_err run(sqlite3 *db, const char *sql, sluice_cause *cause)
-{
+static sluice_err run(sqlite3 *db, const char *sql, sluice_cause *cause) {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
     return rc == SQLITE_OK ? SLUICE_OK : fail(db, rc, sql, cause);
 }
 
 /* Opens in WAL mode with the busy time-out set. Gives: *out, to be closed with sqlite3_close. */
-static sluice_err open_file(const char *path, sqlite3 **out, sluice_cause *cause)
-{
+static sluice_err open_file(const char *path, sqlite3 **out, sluice_cause *cause) {
     sqlite3 *db = NULL;
     int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     sluice_err err = rc == SQLITE_OK ? SLUICE_OK : fail(db, rc, path, cause);
@@ -97,14 +83,12 @@ static sluice_err open_file(const char *path, sqlite3 **out, sluice_cause *cause
     return SLUICE_OK;
 }
 
-static sluice_err prepare_one(sqlite3 *db, const char *sql, sqlite3_stmt **out, sluice_cause *cause)
-{
+static sluice_err prepare_one(sqlite3 *db, const char *sql, sqlite3_stmt **out, sluice_cause *cause) {
     int rc = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
     return rc == SQLITE_OK ? SLUICE_OK : fail(db, rc, sql, cause);
 }
 
-static sluice_err fill_read_table(sqlite3 *db, sluice_cause *cause)
-{
+static sluice_err fill_read_table(sqlite3 *db, sluice_cause *cause) {
     sqlite3_stmt *stmt = NULL;
     sluice_err err = prepare_one(db, "INSERT OR REPLACE INTO bench_read(id, body) VALUES(?1, ?2)", &stmt, cause);
     for (int64_t id = 1; !err && id <= SL_DIRECT_READ_ROWS; id++) {
@@ -120,21 +104,21 @@ static sluice_err fill_read_table(sqlite3 *db, sluice_cause *cause)
     return err;
 }
 
-static sluice_err read_last_rowid(sqlite3 *db, int64_t *out, sluice_cause *cause)
-{
+static sluice_err read_last_rowid(sqlite3 *db, int64_t *out, sluice_cause *cause) {
     sqlite3_stmt *stmt = NULL;
     sluice_err err = prepare_one(db, "SELECT coalesce(max(rowid), 0) FROM bench_write", &stmt, cause);
     if (!err) {
         int rc = sqlite3_step(stmt);
-        if (rc == SQLITE_ROW) *out = sqlite3_column_int64(stmt, 0);
-        else err = fail(db, rc, "bench_write", cause);
+        if (rc == SQLITE_ROW)
+            *out = sqlite3_column_int64(stmt, 0);
+        else
+            err = fail(db, rc, "bench_write", cause);
     }
     sqlite3_finalize(stmt);
     return err;
 }
 
-sluice_err sl_direct_prepare(const char *path, int64_t *last_rowid, sluice_cause *cause)
-{
+sluice_err sl_direct_prepare(const char *path, int64_t *last_rowid, sluice_cause *cause) {
     sqlite3 *db = NULL;
     sluice_err err = open_file(path, &db, cause);
     if (!err) err = run(db, "BEGIN IMMEDIATE", cause);
@@ -146,8 +130,7 @@ sluice_err sl_direct_prepare(const char *path, int64_t *last_rowid, sluice_cause
     return err;
 }
 
-sluice_err sl_direct_open(const char *path, bool synchronous_full, sl_direct **out, sluice_cause *cause)
-{
+sluice_err sl_direct_open(const char *path, bool synchronous_full, sl_direct **out, sluice_cause *cause) {
     *out = NULL;
     sl_direct *self = calloc(1, sizeof *self);
     if (!self) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
@@ -163,8 +146,7 @@ sluice_err sl_direct_open(const char *path, bool synchronous_full, sl_direct **o
     return SLUICE_OK;
 }
 
-void sl_direct_close(sl_direct **direct)
-{
+void sl_direct_close(sl_direct **direct) {
     sl_direct *self = *direct;
     if (!self) return;
     *direct = NULL;
@@ -174,8 +156,7 @@ void sl_direct_close(sl_direct **direct)
     free(self);
 }
 
-sluice_err sl_direct_insert(sl_direct *self, int64_t id, const char *body, size_t size, sluice_cause *cause)
-{
+sluice_err sl_direct_insert(sl_direct *self, int64_t id, const char *body, size_t size, sluice_cause *cause) {
     sqlite3_bind_int64(self->insert, 1, id);
     sqlite3_bind_text(self->insert, 2, body, (int)size, SQLITE_STATIC);
     int rc = sqlite3_step(self->insert);
@@ -185,8 +166,7 @@ sluice_err sl_direct_insert(sl_direct *self, int64_t id, const char *body, size_
 }
 
 /* True if the row the statement stands on, (id, body), is as sl_direct_body made it. */
-static bool row_is_right(sqlite3_stmt *stmt)
-{
+static bool row_is_right(sqlite3_stmt *stmt) {
     char body[SL_DIRECT_BODY_SIZE + 1];
     sl_direct_body(sqlite3_column_int64(stmt, 0), body);
     const void *found = sqlite3_column_text(stmt, 1);
@@ -194,8 +174,7 @@ static bool row_is_right(sqlite3_stmt *stmt)
            memcmp(found, body, SL_DIRECT_BODY_SIZE) == 0;
 }
 
-sluice_err sl_direct_lookup(sl_direct *self, int64_t id, unsigned *n_rows, sluice_cause *cause)
-{
+sluice_err sl_direct_lookup(sl_direct *self, int64_t id, unsigned *n_rows, sluice_cause *cause) {
     *n_rows = 0;
     sqlite3_bind_int64(self->select, 1, id);
     int rc;
@@ -208,8 +187,7 @@ sluice_err sl_direct_lookup(sl_direct *self, int64_t id, unsigned *n_rows, sluic
 }
 
 sluice_err sl_direct_scan(const char *path, int64_t after_rowid, sl_direct_row_fn fn, void *context,
-                          sluice_cause *cause)
-{
+                          sluice_cause *cause) {
     sqlite3 *db = NULL;
     sqlite3_stmt *stmt = NULL;
     sluice_err err = open_file(path, &db, cause);
@@ -225,8 +203,7 @@ sluice_err sl_direct_scan(const char *path, int64_t after_rowid, sl_direct_row_f
     return err;
 }
 
-sluice_err sl_direct_integrity(const char *path, sluice_cause *cause)
-{
+sluice_err sl_direct_integrity(const char *path, sluice_cause *cause) {
     sqlite3 *db = NULL;
     sqlite3_stmt *stmt = NULL;
     sluice_err err = open_file(path, &db, cause);
@@ -234,8 +211,10 @@ sluice_err sl_direct_integrity(const char *path, sluice_cause *cause)
     if (!err) {
         int rc = sqlite3_step(stmt);
         const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-        if (!text) err = fail(db, rc, "integrity_check", cause);
-        else if (strcmp(text, "ok") != 0) err = sluice_cause_set(cause, SLUICE_CORRUPT, "integrity_check: %s", text);
+        if (!text)
+            err = fail(db, rc, "integrity_check", cause);
+        else if (strcmp(text, "ok") != 0)
+            err = sluice_cause_set(cause, SLUICE_CORRUPT, "integrity_check: %s", text);
     }
     sqlite3_finalize(stmt);
     sqlite3_close(db);

@@ -9,8 +9,7 @@
 
 #include <sqlite3.h>
 
-sluice_err sl_sqlite_memory_statistics_off(sluice_cause *cause)
-{
+sluice_err sl_sqlite_memory_statistics_off(sluice_cause *cause) {
     int rc = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (rc == SQLITE_OK) return SLUICE_OK;
     sluice_err err = sluice_cause_set(cause, SLUICE_SYSTEM, "memory statistics: %s", sqlite3_errstr(rc));

@@ -10,9 +10,9 @@
 
 #include <stdint.h>
 
-#define SL_LATENCY_LINEAR 128u /* below this, one bucket per value */
-#define SL_LATENCY_HALF 64u    /* buckets per power of two above */
-#define SL_LATENCY_TOP 41u     /* values of 2^42 and more count in the last bucket */
+#define SL_LATENCY_LINEAR  128u /* below this, one bucket per value */
+#define SL_LATENCY_HALF    64u  /* buckets per power of two above */
+#define SL_LATENCY_TOP     41u  /* values of 2^42 and more count in the last bucket */
 #define SL_LATENCY_BUCKETS (SL_LATENCY_LINEAR + (SL_LATENCY_TOP - 6u) * SL_LATENCY_HALF)
 
 typedef struct sl_latency {

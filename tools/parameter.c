@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool read_integer(const char *text, int64_t *out)
-{
+static bool read_integer(const char *text, int64_t *out) {
     const char *digits = *text == '-' ? text + 1 : text;
     if (!isdigit((unsigned char)*digits)) return false;
     char *end = NULL;
@@ -17,8 +16,7 @@ static bool read_integer(const char *text, int64_t *out)
 }
 
 /* Decimal only: no hexadecimal, no "inf", no spaces, all of which strtod would take. */
-static bool read_real(const char *text, double *out)
-{
+static bool read_real(const char *text, double *out) {
     const char *at = *text == '-' ? text + 1 : text;
     if (!isdigit((unsigned char)*at) && *at != '.') return false;
     if (strspn(at, "0123456789.eE+-") != strlen(at)) return false;
@@ -28,22 +26,19 @@ static bool read_real(const char *text, double *out)
 }
 
 /* An integer's text is the one SQLite would print for it; 007 and -0 are text. */
-static bool is_plain_integer(const char *text)
-{
+static bool is_plain_integer(const char *text) {
     const char *digits = *text == '-' ? text + 1 : text;
     return digits[0] != '0' || (digits[1] == '\0' && digits == text);
 }
 
-static int hex_digit(char c)
-{
+static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
     if (c >= 'A' && c <= 'F') return c - 'A' + 10;
     return -1;
 }
 
-static sluice_err read_blob(sl_parameter *out, const char *hex, sluice_cause *cause)
-{
+static sluice_err read_blob(sl_parameter *out, const char *hex, sluice_cause *cause) {
     size_t size = strlen(hex) / 2;
     if (strlen(hex) % 2) return sluice_cause_set(cause, SLUICE_INVALID, "blob:%s has an odd number of digits", hex);
     out->blob = malloc(size + 1);
@@ -57,15 +52,13 @@ static sluice_err read_blob(sl_parameter *out, const char *hex, sluice_cause *ca
     return SLUICE_OK;
 }
 
-static const char *after(const char *text, const char *prefix)
-{
+static const char *after(const char *text, const char *prefix) {
     size_t size = strlen(prefix);
     return strncmp(text, prefix, size) == 0 ? text + size : NULL;
 }
 
-sluice_err sl_parameter_init(sl_parameter *out, const char *argument, sluice_cause *cause)
-{
-    *out = (sl_parameter){ .value = sluice_null(), .blob = NULL };
+sluice_err sl_parameter_init(sl_parameter *out, const char *argument, sluice_cause *cause) {
+    *out = (sl_parameter){.value = sluice_null(), .blob = NULL};
     int64_t integer = 0;
     double real = 0;
     const char *rest;
@@ -95,8 +88,7 @@ sluice_err sl_parameter_init(sl_parameter *out, const char *argument, sluice_cau
     return SLUICE_OK;
 }
 
-void sl_parameter_fini(sl_parameter *parameter)
-{
+void sl_parameter_fini(sl_parameter *parameter) {
     free(parameter->blob);
-    *parameter = (sl_parameter){ .value = sluice_null(), .blob = NULL };
+    *parameter = (sl_parameter){.value = sluice_null(), .blob = NULL};
 }

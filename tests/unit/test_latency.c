@@ -4,23 +4,20 @@
 
 static sl_latency one, other;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     sl_latency_init(&one);
     sl_latency_init(&other);
     return 0;
 }
 
-static void an_empty_record_has_quantile_zero(void **state)
-{
+static void an_empty_record_has_quantile_zero(void **state) {
     (void)state;
     assert_int_equal(sl_latency_quantile(&one, 0.5), 0);
     assert_int_equal(sl_latency_quantile(&one, 1.0), 0);
 }
 
-static void every_value_lies_within_its_bucket_and_edges_ascend(void **state)
-{
+static void every_value_lies_within_its_bucket_and_edges_ascend(void **state) {
     (void)state;
     uint64_t lower = 0;
     for (unsigned i = 0; i < SL_LATENCY_BUCKETS; i++) {
@@ -35,11 +32,10 @@ static void every_value_lies_within_its_bucket_and_edges_ascend(void **state)
     assert_int_equal(bucket_of(UINT64_MAX), SL_LATENCY_BUCKETS - 1);
 }
 
-static void quantiles_are_never_below_the_true_ones_and_close_above(void **state)
-{
+static void quantiles_are_never_below_the_true_ones_and_close_above(void **state) {
     (void)state;
     for (uint64_t value = 1; value <= 100000; value++) sl_latency_add(&one, value * 10);
-    static const double quantiles[] = { 0.001, 0.5, 0.9, 0.99, 0.999 };
+    static const double quantiles[] = {0.001, 0.5, 0.9, 0.99, 0.999};
     for (unsigned i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
         double truth = quantiles[i] * 1000000.0, told = (double)sl_latency_quantile(&one, quantiles[i]);
         assert_true(told >= truth - 10.0);
@@ -48,8 +44,7 @@ static void quantiles_are_never_below_the_true_ones_and_close_above(void **state
     assert_int_equal(sl_latency_quantile(&one, 1.0), 1000000);
 }
 
-static void the_largest_value_is_exact_and_bounds_every_quantile(void **state)
-{
+static void the_largest_value_is_exact_and_bounds_every_quantile(void **state) {
     (void)state;
     sl_latency_add(&one, 1000003);
     assert_int_equal(sl_latency_quantile(&one, 0.5), 1000003);
@@ -57,8 +52,7 @@ static void the_largest_value_is_exact_and_bounds_every_quantile(void **state)
     assert_int_equal(sl_latency_quantile(&one, 1.0), UINT64_MAX / 2);
 }
 
-static void merging_equals_adding_everything_to_one(void **state)
-{
+static void merging_equals_adding_everything_to_one(void **state) {
     (void)state;
     static sl_latency both;
     sl_latency_init(&both);
@@ -73,8 +67,7 @@ static void merging_equals_adding_everything_to_one(void **state)
     assert_memory_equal(&one, &both, sizeof one);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(an_empty_record_has_quantile_zero, setup),
         cmocka_unit_test_setup(every_value_lies_within_its_bucket_and_edges_ascend, setup),

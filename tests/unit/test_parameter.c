@@ -2,16 +2,14 @@
 #include "support/support.h"
 #include "../tools/parameter.c"
 
-static sl_parameter parsed(const char *argument)
-{
+static sl_parameter parsed(const char *argument) {
     sl_parameter parameter;
-    sluice_cause cause = { 0 };
+    sluice_cause cause = {0};
     assert_ok(sl_parameter_init(&parameter, argument, &cause), cause);
     return parameter;
 }
 
-static void assert_text(const char *argument, const char *text)
-{
+static void assert_text(const char *argument, const char *text) {
     sl_parameter parameter = parsed(argument);
     assert_int_equal(parameter.value.type, SLUICE_TYPE_TEXT);
     assert_int_equal(parameter.value.size, strlen(text));
@@ -19,31 +17,27 @@ static void assert_text(const char *argument, const char *text)
     sl_parameter_fini(&parameter);
 }
 
-static void assert_integer(const char *argument, int64_t integer)
-{
+static void assert_integer(const char *argument, int64_t integer) {
     sl_parameter parameter = parsed(argument);
     assert_int_equal(parameter.value.type, SLUICE_TYPE_INTEGER);
     assert_true(parameter.value.integer == integer);
 }
 
-static void assert_real(const char *argument, double real)
-{
+static void assert_real(const char *argument, double real) {
     sl_parameter parameter = parsed(argument);
     assert_int_equal(parameter.value.type, SLUICE_TYPE_REAL);
     assert_true(parameter.value.real == real);
 }
 
-static void assert_refused(const char *argument)
-{
+static void assert_refused(const char *argument) {
     sl_parameter parameter;
-    sluice_cause cause = { 0 };
+    sluice_cause cause = {0};
     assert_int_equal(sl_parameter_init(&parameter, argument, &cause), SLUICE_INVALID);
     assert_non_null(strstr(cause.text, argument));
     assert_null(parameter.blob);
 }
 
-static void plain_numbers_bind_as_what_they_look_like(void **state)
-{
+static void plain_numbers_bind_as_what_they_look_like(void **state) {
     (void)state;
     assert_integer("0", 0);
     assert_integer("42", 42);
@@ -56,16 +50,16 @@ static void plain_numbers_bind_as_what_they_look_like(void **state)
     assert_real("1E-2", 0.01);
 }
 
-static void what_would_lose_digits_stays_text(void **state)
-{
+static void what_would_lose_digits_stays_text(void **state) {
     (void)state;
-    static const char *const texts[] = { "", "007", "-0", "+1", "9223372036854775808", "1 ", " 1", "0x10", "inf", "nan",
-                                         "1e", "-", ".", "1.2.3", "1-2", "e5", "hello", "null", "http://x" };
+    static const char *const texts[] = {"",   "007",   "-0",   "+1",      "9223372036854775808",
+                                        "1 ", " 1",    "0x10", "inf",     "nan",
+                                        "1e", "-",     ".",    "1.2.3",   "1-2",
+                                        "e5", "hello", "null", "http://x"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) assert_text(texts[i], texts[i]);
 }
 
-static void a_prefix_forces_the_type(void **state)
-{
+static void a_prefix_forces_the_type(void **state) {
     (void)state;
     assert_text("text:", "");
     assert_text("text:42", "42");
@@ -86,16 +80,15 @@ static void a_prefix_forces_the_type(void **state)
     sl_parameter_fini(&parameter);
 }
 
-static void what_does_not_fit_its_prefix_is_refused(void **state)
-{
+static void what_does_not_fit_its_prefix_is_refused(void **state) {
     (void)state;
-    static const char *const bad[] = { "int:", "int:x", "int:1.5", "int:9223372036854775808", "real:", "real:abc",
-                                       "real:inf", "blob:0", "blob:zz", "null:x" };
+    static const char *const bad[] = {"int:",    "int:x",    "int:1.5",  "int:9223372036854775808",
+                                      "real:",   "real:abc", "real:inf", "blob:0",
+                                      "blob:zz", "null:x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_refused(bad[i]);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_numbers_bind_as_what_they_look_like),
         cmocka_unit_test(what_would_lose_digits_stays_text),
