@@ -10,6 +10,7 @@
  * Exit code: 0 the catalog equals dpkg-query, 1 it differs or could not be read, 2 usage.
  */
 #include "catalog/oracle.h"
+#include "common/utf8.h"
 #include <getopt.h>
 #include <inttypes.h>
 #include <sluice/sluice.h>
@@ -49,7 +50,8 @@ static sluice_result *ask(check *self, const char *sql, const char *parameter)
 {
     sluice_cause cause;
     sluice_result *result = NULL;
-    sluice_value value = sluice_text(parameter);
+    sluice_value value = parameter != NULL && !utf8_valid(parameter) ? sluice_blob(parameter, strlen(parameter))
+                                                                     : sluice_text(parameter);
     sluice_err err = sluice_query(self->client, sql, &value, parameter != NULL ? 1 : 0, &result, &cause);
     if (err == SLUICE_OK) return result;
     fprintf(stderr, "catalog-check: %s: %s\n", sluice_err_name(err), cause.text);

@@ -40,11 +40,9 @@ bool catalog_status_refresh(catalog_status *self, char *error, size_t error_size
 /* Number of stanzas in the file as last read, installed or not. */
 size_t catalog_status_stanzas(const catalog_status *self);
 /* Parses stanza i, and its file list if it belongs to `slice` of n_slices (any: n_slices 0). Gives: *out. Returns 1; 0
- * if the stanza is of another slice, or a package that is not there at all ("not-installed"); -1 with a text in error. */
+ * if the stanza is of another slice, or of a package that is "not-installed"; -1 with a text in error. */
 int catalog_status_package(const catalog_status *self, size_t i, unsigned slice, unsigned n_slices,
                            catalog_package *out, char *error, size_t error_size);
 void catalog_package_fini(catalog_package *package);
-/* Tells whether a path is valid UTF-8 (else it is stored as a blob). */
-bool catalog_is_utf8(const char *text);
 
 #endif

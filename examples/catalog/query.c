@@ -4,6 +4,7 @@
  * Usage: catalog-query --connect URL owner PATH | needed-by NAME | package NAME | summary
  * Exit code: 0 something was found, 1 nothing was found or an error, 2 usage.
  */
+#include "common/utf8.h"
 #include <inttypes.h>
 #include <sluice/client.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ static int ask(sluice_client *client, const question *asked, const char *name)
     sluice_cause cause;
     sluice_result *result = NULL;
     sluice_value value = sluice_text(name);
+    if (name != NULL && !utf8_valid(name)) value = sluice_blob(name, strlen(name));
     sluice_err err = sluice_query(client, asked->sql, &value, asked->has_name ? 1 : 0, &result, &cause);
     if (err != SLUICE_OK) {
         fprintf(stderr, "%s: %s\n", sluice_err_name(err), cause.text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "catalog/store_package.h"
 #include "catalog/schema.h"
+#include "common/utf8.h"
 #include <string.h>
 
 static sluice_err add_dependencies(sluice_request *request, const catalog_package *package)
@@ -28,7 +29,7 @@ static sluice_err add_files(sluice_request *request, const catalog_package *pack
     err = sluice_request_add(request, CATALOG_SQL_FILE, NULL, 0);
     for (size_t i = 0; i < package->n_files && err == SLUICE_OK; i++) {
         const char *path = package->files[i];
-        sluice_value row[] = {catalog_is_utf8(path) ? sluice_text(path) : sluice_blob(path, strlen(path)),
+        sluice_value row[] = {utf8_valid(path) ? sluice_text(path) : sluice_blob(path, strlen(path)),
                               sluice_text(package->name)};
         err = sluice_request_row(request, row, 2);
     }

@@ -13,7 +13,7 @@ typedef struct catalog_turn {
 } catalog_turn;
 
 /* Builds the write that replaces a package with all its dependencies and files, and notes it in the ledger: all of it
- * happens, or nothing. If the slice has been given to another worker the request fails with GUARD_FAILED at statement 0.
+ * happens, or nothing. If the slice is another worker's by now, the request fails with GUARD_FAILED at statement 0.
  * Borrows all. Gives: *out. Errors: NOMEM, TOO_BIG. */
 SLUICE_NODISCARD sluice_err catalog_store_package(sluice_client *client, const catalog_turn *turn, int64_t sequence,
                                                   const catalog_package *package, sluice_request **out);

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* judge: looks for every acknowledged write in the file it was promised to be in, with stock SQLite.
  *
- * It is run after the owner of the file has ended, on Sluice's file and on the control group's alike, and shares no code
- * with either. It reads logs of acknowledgements, kept by the clients outside the database:
+ * It is run after the owner of the file has ended, on Sluice's file and on the control group's alike, and shares no
+ * code with either. It reads logs of acknowledgements, kept by the clients outside the database:
  *
  *   catalog   lines "worker TAB sequence"; each must be in the ledger once
- *   orders    lines "key TAB id TAB sku TAB quantity"; each must be an order with that id, sku and quantity, and have one
- *             movement of stock; and for every sku, what is left and what was ordered must add up to what was there
+ *   orders    lines "key TAB id TAB sku TAB quantity"; each must be an order with that id, sku and quantity, and have
+ *             one movement of stock; and for every sku, what is left and what was ordered must add up to what was there
  *
  * Both also run PRAGMA integrity_check.
  *
  * Usage: judge --db FILE catalog|orders LOG...
- * Prints "judged acknowledged=N found=N lost=N doubled=N wrong=N integrity=ok". Exit code: 0 all is well, 1 not, 2 usage.
+ * Prints "judged acknowledged=N found=N lost=N doubled=N wrong=N integrity=ok".
+ * Exit code: 0 all is well, 1 not, 2 usage.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -50,7 +51,8 @@ static void count(judge *self, int64_t n, const char *line)
     if (n >= 1) self->found++;
     if (n == 0) self->lost++;
     if (n > 1) self->doubled++;
-    if (n != 1 && self->lost + self->doubled <= 10) fprintf(stderr, "judge: %" PRId64 " times in the file: %s\n", n, line);
+    if (n != 1 && self->lost + self->doubled <= 10)
+        fprintf(stderr, "judge: %" PRId64 " times in the file: %s\n", n, line);
 }
 
 /* Calls each(fields) for the lines of a log. A line without all its fields ends the program. */

@@ -13,6 +13,7 @@
 #include "common/acklog.h"
 #include "common/clock.h"
 #include "common/tally.h"
+#include "common/utf8.h"
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -122,7 +123,7 @@ static int write_rows(control *self, const catalog_package *package)
     for (size_t i = 0; i < package->n_files && code == SQLITE_OK; i++) {
         sqlite3_stmt *row = self->statements[FILE_ROW];
         const char *path = package->files[i];
-        if (catalog_is_utf8(path))
+        if (utf8_valid(path))
             bind_text(row, 1, path);
         else
             sqlite3_bind_blob(row, 1, path, (int)strlen(path), SQLITE_STATIC);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* An order is one atomic write of three statements:
  *
- *  0. insert the order; its key is unique, so a repeated request fails here (CONSTRAINT) and the first answer is looked up;
+ *  0. insert the order; its key is unique: a repeated request fails here (CONSTRAINT), the first answer is looked up;
  *  1. take the quantity from the stock where there is enough; the guard "exactly 1 row" fails the whole write if not;
  *  2. note the movement. The table has no unique key on purpose: an order applied twice would show in it.
  *
@@ -13,7 +13,8 @@
 
 static const char *const schema[] = {
     "CREATE TABLE IF NOT EXISTS stock("
-    " sku TEXT PRIMARY KEY, at_first INTEGER NOT NULL, remaining INTEGER NOT NULL CHECK (remaining >= 0)) WITHOUT ROWID",
+    " sku TEXT PRIMARY KEY, at_first INTEGER NOT NULL,"
+    " remaining INTEGER NOT NULL CHECK (remaining >= 0)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS orders("
     " id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, sku TEXT NOT NULL,"
     " quantity INTEGER NOT NULL CHECK (quantity > 0), created INTEGER NOT NULL)",

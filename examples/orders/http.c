@@ -248,8 +248,8 @@ static result get_stock(orders_http *self, struct MHD_Connection *connection, co
     book_outcome outcome = book_remaining(client, sku, &remaining, &cause);
     pool_give(self, &client);
     if (outcome == BOOK_FOUND)
-        return answer(self, connection, 200, json_pack("{s:s,s:I}", "sku", sku, "remaining", (json_int_t)remaining), NULL,
-                      NULL);
+        return answer(self, connection, 200,
+                      json_pack("{s:s,s:I}", "sku", sku, "remaining", (json_int_t)remaining), NULL, NULL);
     return answer_outcome(self, connection, outcome, &cause);
 }
 
@@ -300,7 +300,8 @@ static result route(exchange *request, struct MHD_Connection *connection, const 
     bool stock = strncmp(path, "/stock/", 7) == 0, health = strcmp(path, "/healthz") == 0;
     bool stats = strcmp(path, "/stats") == 0;
     if (!orders && !order && !stock && !health && !stats)
-        return answer_error(self, connection, 404, "not_found", "try /orders, /orders/ID, /stock/SKU, /healthz, /stats");
+        return answer_error(self, connection, 404, "not_found",
+                            "try /orders, /orders/ID, /stock/SKU, /healthz, /stats");
     if (orders ? !post : !get)
         return answer(self, connection, 405, json_pack("{s:s,s:s}", "error", "method", "text", "see the header Allow"),
                       "Allow", orders ? "POST" : "GET, HEAD");

@@ -7,8 +7,9 @@
  *   1 in 10 orders is sent a second time on purpose: the answer must be the first one, marked as a replay.
  *   1 in 50 keys is used again for another order: the answer must be 422.
  *   1 in 10 orders is read back, and so is its stock, which must not be negative.
+ *   1 in 50 orders is for the sku given with --rare, which may be sold out.
  *
- * Usage: orders-load --url http://HOST:PORT [--clients N] [--seconds N] [--log FILE] [--sku SKU]...
+ * Usage: orders-load --url http://HOST:PORT [--clients N] [--seconds N] [--log FILE] [--sku SKU]... [--rare SKU]
  * Exit code: 0 every answer was as it must be, 1 not, 2 usage.
  */
 #include "common/acklog.h"
@@ -30,7 +31,7 @@
 #define MAX_SKUS 64
 
 typedef struct load {
-    const char *url, *log_path, *skus[MAX_SKUS];
+    const char *url, *log_path, *rare, *skus[MAX_SKUS];
     size_t n_skus;
     unsigned n_clients, seconds;
     int log;
@@ -118,6 +119,7 @@ static void one_order(load_client *self, uint64_t n)
     load *all = self->load;
     char key[128], body[256];
     const char *sku = all->skus[random_next(&self->seed) % all->n_skus];
+    if (all->rare != NULL && random_next(&self->seed) % 50 == 0) sku = all->rare;
     int64_t quantity = (int64_t)(random_next(&self->seed) % 3) + 1;
     snprintf(key, sizeof key, "%s.%u.%" PRIu64, all->run, self->number, n);
     snprintf(body, sizeof body, "{\"sku\":\"%s\",\"quantity\":%" PRId64 "}", sku, quantity);
@@ -174,6 +176,7 @@ static void report(load *self, const char *word)
 static int usage(void)
 {
     fputs("Usage: orders-load --url http://HOST:PORT [--clients N] [--seconds N] [--log FILE] [--sku SKU]...\n"
+          "                   [--rare SKU]\n"
           "Places orders until SIGTERM or for N seconds, and checks every answer.\n",
           stderr);
     return 2;
@@ -184,13 +187,15 @@ static bool parse_options(load *self, int argc, char **argv)
     static const struct option options[] = {
         {"url", required_argument, NULL, 'u'},     {"clients", required_argument, NULL, 'c'},
         {"seconds", required_argument, NULL, 's'}, {"log", required_argument, NULL, 'l'},
-        {"sku", required_argument, NULL, 'k'},     {NULL, 0, NULL, 0}};
+        {"sku", required_argument, NULL, 'k'},     {"rare", required_argument, NULL, 'r'},
+        {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'u': self->url = optarg; break;
         case 'c': self->n_clients = (unsigned)strtoul(optarg, NULL, 10); break;
         case 's': self->seconds = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'l': self->log_path = optarg; break;
+        case 'r': self->rare = optarg; break;
         case 'k':
             if (self->n_skus == MAX_SKUS) return false;
             self->skus[self->n_skus++] = optarg;

@@ -4,8 +4,8 @@
  *   HTTP clients --> libmicrohttpd threads --inproc--> writer, readers --> one SQLite file
  *   other processes (the catalog's workers) --tcp--> gateway ----^
  *
- * It prints one line when it serves: "ready http=http://127.0.0.1:PORT gateway=tcp://127.0.0.1:PORT". SIGTERM or SIGINT:
- * it stops accepting, answers what has begun, closes the gateway, then the file, and exits with 0.
+ * It prints one line when it serves: "ready http=http://127.0.0.1:PORT gateway=tcp://127.0.0.1:PORT". SIGTERM or
+ * SIGINT: it stops accepting, answers what has begun, closes the gateway, then the file, and exits with 0.
  */
 #include "book.h"
 #include "http.h"

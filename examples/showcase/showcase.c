@@ -9,8 +9,8 @@
  * writers and wait for their last counters; compare the catalog with dpkg-query while the owner still serves; end the
  * owner by SIGTERM; let the judge look for every acknowledged write in both files; print the table.
  *
- * Exit code: 0 nothing was lost or doubled, no answer was wrong, and the catalog equals dpkg-query; 1 otherwise; 2 usage;
- * 130 after Ctrl-C.
+ * Exit code: 0 nothing was lost or doubled, no answer was wrong, and the catalog equals dpkg-query; 1 otherwise;
+ * 2 usage; 130 after Ctrl-C.
  */
 #include "common/clock.h"
 #include "showcase/children.h"
@@ -106,8 +106,8 @@ static bool start_buyers(show *self)
     char path[PATH_MAX], n_buyers[16];
     snprintf(n_buyers, sizeof n_buyers, "%u", self->n_buyers);
     const char *argv[] = {program(self, "orders-load", path), "--url", self->http, "--clients", n_buyers, "--log",
-                          self->orders_log, "--sku", "widget", "--sku", "gadget", "--sku", "gizmo", "--sku", "rarity",
-                          NULL};
+                          self->orders_log, "--sku", "widget", "--sku", "gadget", "--sku", "gizmo", "--rare",
+                          "rarity", NULL};
     return children_start(&self->children, BUYERS, "orders-load", argv) != NULL;
 }
 
@@ -243,7 +243,9 @@ static int perform(show *self)
     stop_role(self, OWNER, "orders");
     score(self);
     if (!cut_short && !self->serve && first_round_is_missing(self)) fail(self, "the catalog's first round did not end");
-    printf("\n%s\n", self->failed ? "FAILED" : "Nothing lost, nothing doubled, no BUSY, the catalog equals dpkg-query.");
+    printf("\n%s\n", self->failed  ? "FAILED"
+                     : cut_short ? "Cut short. Nothing lost, nothing doubled, no BUSY."
+                                 : "Nothing lost, nothing doubled, no BUSY, the catalog equals dpkg-query.");
     return self->failed ? 1 : cut_short ? 130 : 0;
 }
 
