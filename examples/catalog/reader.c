@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <sluice/client.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,12 +29,12 @@ typedef struct reader {
     tally tally;
 } reader;
 
-static volatile sig_atomic_t stopping;
+static atomic_bool stopping; /* lock-free, so a signal handler may set it */
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = 1;
+    stopping = true;
 }
 
 /* Asks; NULL if that failed. A refusal that passes (overload) is not a bad read, only no read. */

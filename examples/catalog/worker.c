@@ -29,6 +29,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,12 +61,12 @@ typedef struct worker {
     job jobs[MAX_PIPELINE];
 } worker;
 
-static volatile sig_atomic_t stopping;
+static atomic_bool stopping; /* lock-free, so a signal handler may set it */
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = 1;
+    stopping = true;
 }
 
 static void report(worker *self)

@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -47,12 +48,12 @@ typedef struct control {
     tally tally;
 } control;
 
-static volatile sig_atomic_t stopping;
+static atomic_bool stopping; /* lock-free, so a signal handler may set it */
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = 1;
+    stopping = true;
 }
 
 /* Counts SQLITE_BUSY; anything else that is not OK is the end. True if the same may be tried again. */

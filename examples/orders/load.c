@@ -22,6 +22,7 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -49,12 +50,12 @@ typedef struct load_client {
     pthread_t thread;
 } load_client;
 
-static volatile sig_atomic_t stopping;
+static atomic_bool stopping; /* lock-free, so a signal handler may set it */
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = 1;
+    stopping = true;
 }
 
 #define COUNT(load, field)                                                                                             \
@@ -232,7 +233,7 @@ int main(int argc, char **argv)
         clock_sleep_ms(1000);
         if (!stopping) report(&self, "progress");
     }
-    stopping = 1;
+    stopping = true;
     for (unsigned i = 0; i < n; i++) pthread_join(clients[i].thread, NULL);
     report(&self, "done");
     close(self.log);

@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,12 +39,12 @@ typedef struct show {
     bool failed;
 } show;
 
-static volatile sig_atomic_t interrupted;
+static atomic_bool interrupted; /* lock-free, so a signal handler may set it */
 
 static void on_signal(int number)
 {
     (void)number;
-    interrupted = 1;
+    interrupted = true;
 }
 
 static void __attribute__((format(printf, 2, 3))) fail(show *self, const char *format, ...)

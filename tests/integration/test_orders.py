@@ -93,6 +93,8 @@ class OrdersTest(unittest.TestCase):
 
     def tearDown(self):
         codes = [service.stop() for service in self.services if service.process.poll() is None]
+        for service in self.services:
+            service.process.stdout.close()
         self.directory.cleanup()
         self.assertEqual(codes, [0] * len(codes), "SIGTERM ends the service with 0")
 
@@ -266,6 +268,7 @@ class OrdersTest(unittest.TestCase):
             service = self.start("--stock", "widget=100000000")
             load = subprocess.Popen([BIN + "/orders-load", "--url", service.url, "--clients", "8", "--log", log],
                                     stdout=subprocess.PIPE, text=True)
+            self.addCleanup(load.kill)
             begun = sum(1 for _ in open(log, encoding="ascii")) if os.path.exists(log) else 0
             for _ in range(60):  # one line of counters each second
                 load.stdout.readline()
