@@ -33,7 +33,8 @@ typedef struct wire_scan {
     sluice_cause *cause;
     uint64_t n_fields;
     uint64_t n_unknown;
-    size_t need;
+    size_t need;  /* but for the lists */
+    size_t lists; /* elements of packed lists: at most 8 bytes for each byte that came, so they need no budget */
 } wire_scan;
 
 typedef struct wire_view {
@@ -152,7 +153,7 @@ static sluice_err scan_packed(wire_scan *scan, const ProtobufCFieldDescriptor *f
     if (field->type == PROTOBUF_C_TYPE_BOOL)
         for (const uint8_t *at = content.at; at < content.end; at++)
             if (*at > 1) return malformed_field(scan, at, field, "holds a bool that is neither 0 nor 1");
-    scan->need += n * element_size(field->type);
+    scan->lists += n * element_size(field->type);
     return SLUICE_OK;
 }
 
@@ -292,7 +293,7 @@ sluice_err sl_wire_measure(const ProtobufCMessageDescriptor *type, const uint8_t
     if (scan.need > budget)
         return sluice_cause_set(cause, SLUICE_TOO_BIG, "%zu bytes would take %zu of memory, at most %zu are given",
                                 size, scan.need, budget);
-    *need_out = scan.need;
+    *need_out = scan.need + scan.lists;
     return SLUICE_OK;
 }
 

@@ -5,7 +5,8 @@
  * wire by the type's descriptor and refuses what is malformed, too deep or too many-fielded before anything is
  * allocated. It also adds up the memory that unpacking will take. Over the budget (4 times the wire size, or
  * SL_LIMITS_MEMORY_FLOOR if that is more) it is refused, having cost nothing; else the body is unpacked into one
- * allocation of just that size.
+ * allocation of just that size. The elements of packed lists are outside the budget: they take at most 8 times their
+ * bytes, and a table of small integers, which is legitimate, takes just that.
  * Threads: a registry may be read by many threads while one adds types. The rest: one at a time per object.
  */
 #ifndef SL_CODEC_H
@@ -40,7 +41,7 @@ typedef struct sl_limits {
     unsigned max_depth;  /* nesting of messages; 16 */
     unsigned max_fields; /* tags in one body, elements of packed fields not counted; 1,000,000 */
     unsigned max_unknown; /* unknown fields in one body; 64 */
-    size_t memory_factor; /* memory budget as a multiple of the body's size; 4 */
+    size_t memory_factor; /* memory budget, packed lists apart, as a multiple of the body's size; 4 */
     size_t memory_floor;  /* and at least so much; SL_LIMITS_MEMORY_FLOOR */
 } sl_limits;
 

@@ -359,6 +359,24 @@ static void a_table_of_small_integers_is_taken_though_memory_is_eight_times_the_
     sluice_msg_destroy(&msg);
 }
 
+static void packed_lists_are_outside_the_budget(void **state) {
+    fixture *f = *state;
+    f->peer.limits.memory_floor = 4096;
+    f->peer.limits.memory_factor = 1;
+    size_t rows = 100000;
+    sluice_msg *msg = write_of(1);
+    sl_table_builder *builder = sl_table_builder_new(&msg->arena, 2);
+    for (size_t i = 0; i < 2 * rows; i++) {
+        sluice_value value = sluice_integer((int64_t)(i % 60));
+        assert_int_equal(sl_table_builder_add(builder, i % 2, &value), SLUICE_OK);
+    }
+    ((Sluice__V1__WriteRequest *)msg->body)->statements[0]->rows = sl_table_builder_finish(builder, rows);
+    assert_ok(send(f, msg, "w", 0), f->peer.cause);
+    assert_one_block(f->peer.msg);
+    assert_true(f->peer.msg->arena.used > 7 * f->body.size && f->peer.msg->arena.used <= 9 * f->body.size);
+    sluice_msg_destroy(&msg);
+}
+
 static void what_would_take_more_memory_than_the_budget_is_refused_before_it_takes_any(void **state) {
     fixture *f = *state;
     sluice_msg *msg = write_of(1);
@@ -428,6 +446,7 @@ int main(void) {
         TEST(as_many_parameters_as_sqlite_binds_are_taken),
         TEST(five_hundred_statements_are_taken),
         TEST(a_table_of_small_integers_is_taken_though_memory_is_eight_times_the_wire),
+        TEST(packed_lists_are_outside_the_budget),
         TEST(what_would_take_more_memory_than_the_budget_is_refused_before_it_takes_any),
         TEST(siphash_gives_the_reference_vectors),
         TEST(a_digest_tells_bodies_apart_whatever_their_size),

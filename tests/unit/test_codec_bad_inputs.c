@@ -178,6 +178,9 @@ static void bad_input_09_unterminated_varint(void **state) {
         }
     }
     f->body.size = 0;
+    wire_put(&f->body, "\x10\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x02", 11); /* 65 bits */
+    expect_body(f, SLUICE_INVALID, "varint");
+    f->body.size = 0;
     wire_put(&f->body, "\x0a\x80\x80\x80\x80\x80\x80", 7); /* in a length */
     expect_body(f, SLUICE_INVALID, "length");
     f->body.size = 0;

@@ -12,6 +12,8 @@
 #include "table.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,12 +226,13 @@ static void the_registry_refuses_another_type_of_a_known_name(void **state) {
     sl_registry_destroy(&registry);
 }
 
-enum { N_THREADS = 4, N_TYPES = 2000 };
+enum { N_THREADS = 4, N_TYPES = 10000, N_MORE = 20000 };
 
 typedef struct shared {
     sl_registry *registry;
     ProtobufCMessageDescriptor *types[N_THREADS]; /* each thread brings its own descriptors of the same names */
     unsigned accepted[N_THREADS], failed[N_THREADS];
+    atomic_uint arrived;
 } shared;
 
 typedef struct adder {
@@ -240,7 +243,10 @@ typedef struct adder {
 static void *add_all(void *argument) {
     const adder *self = argument;
     shared *all = self->shared;
-    for (size_t i = 0; i < N_TYPES; i++) {
+    for (unsigned i = 0; i < N_TYPES; i++) {
+        /* All set out for the same name at the same moment. */
+        atomic_fetch_add(&all->arrived, 1);
+        while (atomic_load(&all->arrived) < (i + 1) * N_THREADS) sched_yield();
         const ProtobufCMessageDescriptor *type = &all->types[self->index][i];
         sluice_err err = sl_registry_add(all->registry, type);
         const ProtobufCMessageDescriptor *there = sl_registry_find(all->registry, type->name);
@@ -255,11 +261,18 @@ static void *add_all(void *argument) {
 
 static void of_many_threads_that_add_one_name_exactly_one_succeeds(void **state) {
     (void)state;
-    static char names[N_TYPES][24];
+    static char names[N_TYPES + N_MORE][24];
+    static ProtobufCMessageDescriptor more[N_MORE];
     static shared all;
-    for (size_t i = 0; i < N_TYPES; i++) snprintf(names[i], sizeof names[i], "race.v1.Type%zu", i);
+    for (size_t i = 0; i < N_TYPES + N_MORE; i++) snprintf(names[i], sizeof names[i], "race.v1.Type%zu", i);
     all.registry = sl_registry_new();
     assert_non_null(all.registry);
+    /* Many types make a look-up long, so that threads do meet within it. */
+    for (size_t i = 0; i < N_MORE; i++) {
+        more[i] = demo__v1__hello__descriptor;
+        more[i].name = names[N_TYPES + i];
+        assert_int_equal(sl_registry_add(all.registry, &more[i]), SLUICE_OK);
+    }
     for (size_t t = 0; t < N_THREADS; t++) {
         all.types[t] = calloc(N_TYPES, sizeof *all.types[t]);
         assert_non_null(all.types[t]);
