@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOCAL_CLIENTS = 2, REMOTE_CLIENTS = 1, CLIENTS = LOCAL_CLIENTS + REMOTE_CLIENTS, PIPELINE = 8 };
+/* A remote client tries until its deadline to reach a server that has gone: so one takes part in every eighth cycle. */
+enum { LOCAL_CLIENTS = 2, CLIENTS = 3, PIPELINE = 8, REMOTE_EVERY = 8, REMOTE_TIMEOUT_MS = 150 };
 
 typedef struct loader {
     sluice_runtime *runtime; /* NULL: remote */
@@ -69,7 +70,7 @@ static void *load(void *arg) {
     sluice_client_options options;
     sluice_client_options_init(&options);
     options.runtime = self->runtime;
-    options.timeout_ms = 2000;
+    options.timeout_ms = self->runtime != NULL ? 20000 : REMOTE_TIMEOUT_MS;
     sluice_client *client = NULL;
     sluice_cause cause;
     sluice_err err = sluice_client_open(self->url, &options, &client, &cause);
@@ -120,7 +121,9 @@ static void one_cycle(const char *path, uint64_t cycle, tally *sum) {
 
     static loader loaders[CLIENTS];
     pthread_t threads[CLIENTS];
-    for (int i = 0; i < CLIENTS; i++) {
+    int n_clients = cycle % REMOTE_EVERY == 0 ? CLIENTS : LOCAL_CLIENTS;
+    for (int i = 0; i < CLIENTS; i++) loaders[i].acknowledged = 0;
+    for (int i = 0; i < n_clients; i++) {
         loaders[i] = (loader){.first_key = (cycle * CLIENTS + (uint64_t)i) * 10000000};
         loaders[i].runtime = i < LOCAL_CLIENTS ? runtime : NULL;
         snprintf(loaders[i].url, sizeof loaders[i].url, "%s",
@@ -131,7 +134,7 @@ static void one_cycle(const char *path, uint64_t cycle, tally *sum) {
     if (cycle % 3 == 0) sluice_gateway_close(&gateway); /* in either order, and not at all before the runtime */
     sluice_store_close(&store);
     sluice_gateway_close(&gateway);
-    for (int i = 0; i < CLIENTS; i++) {
+    for (int i = 0; i < n_clients; i++) {
         pthread_join(threads[i], NULL);
         if (loaders[i].trouble[0] != '\0') fail_msg("client %d: %s", i, loaders[i].trouble);
         assert_int_equal(loaders[i].submitted, loaders[i].completed);
@@ -163,7 +166,7 @@ static void a_thousand_cycles_under_load_answer_everything_and_lose_nothing(void
     sluice_runtime_destroy(&runtime);
 
     tally sum = {0};
-    unsigned n_cycles = support_scaled(1000);
+    unsigned n_cycles = support_long() ? 1000 : support_scaled(500);
     for (unsigned cycle = 1; cycle <= n_cycles; cycle++) one_cycle(path, cycle, &sum);
 
     assert_ok(sluice_runtime_new(NULL, &runtime, &cause), cause);
