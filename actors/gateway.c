@@ -6,6 +6,8 @@
  *     listening --(DRAIN)--> closing --(no request in flight, or DRAIN_MS)--> drained --(stop)--> ended
  *         \--------------------------------(stop)--------------------------------------------------^
  *
+ * Closing: new requests are answered CLOSED, ipc clients no longer find the socket.
+ *
  * From clients, through the endpoint:
  *     Ping -> Pong, StatusRequest -> StatusReply    answered here
  *     WriteRequest, Goodbye, QueryRequest           forwarded to the store's actors by name
@@ -384,7 +386,7 @@ static void on_drain_timeout(sluice_actor *actor, void *context) {
 
 static void drain(sluice_gateway *self, sluice_actor *actor, sl_gateway_command *command) {
     self->closing = true;
-    sl_endpoint_unbind(self->endpoint);
+    sl_endpoint_hide(self->endpoint);
     self->draining = command;
     if (self->pending.n_used > 0 &&
         sluice_timer_start(actor, DRAIN_MS, 0, on_drain_timeout, self, &self->drain) != SLUICE_OK)

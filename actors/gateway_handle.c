@@ -24,7 +24,7 @@
 #include "sluice/v1/control.pb-c.h"
 
 #define MAX_MESSAGE_LIMIT ((uint32_t)1 << 30)
-#define MAILBOX_SPARE 4096u
+#define MAILBOX_MESSAGES 4096u /* questions of local actors and doorbells; answers are not counted by the runtime */
 
 void sluice_gateway_options_init(sluice_gateway_options *options) {
     *options = (sluice_gateway_options){
@@ -81,9 +81,7 @@ sluice_err sl_gateway_open_at(sluice_runtime *runtime, const sluice_gateway_opti
         .name = self->name,
         .placement = placement,
         .near = near,
-        /* Every request in flight may be answered at once, and the doorbell still rings. */
-        .mailbox_messages = options->max_inflight_total + MAILBOX_SPARE,
-        .mailbox_bytes = UINT32_MAX,
+        .mailbox_messages = MAILBOX_MESSAGES,
     };
     err = sluice_spawn(runtime, &spec, &self->pid, cause);
     if (err != SLUICE_OK) {

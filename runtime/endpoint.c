@@ -3,7 +3,7 @@
  *
  * Thread: that of the gateway actor. ZeroMQ's I/O thread runs free_reply only.
  *
- * States: open -> (bind)* -> listening -> unbind -> quiet -> close.
+ * States: open -> (bind)* -> listening -> (hide) -> close.
  *
  * Invariants
  *  1. A reply goes out whole or not at all: all frames are made before the routing id is sent, and after an error on
@@ -18,7 +18,8 @@
  *     there before.) Hence ZMQ_USE_FD.
  *  6. The monitor's pipe has no high-water mark: a full one would block ZeroMQ's I/O thread, and with it all peers.
  *
- * Stop order: unbind, socket files, monitor, connection handles, socket.
+ * Stop order: socket files, monitor, connection handles, socket. The socket closes with its listeners and connections at
+ * once: zmq_unbind before that would end the connections of the listener without their last replies.
  */
 #include "endpoint_internal.h"
 
@@ -30,6 +31,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -107,8 +109,12 @@ static sluice_err set_options(sl_endpoint *self, sluice_cause *cause) {
 }
 
 static sluice_err open_monitor(sl_endpoint *self, sluice_cause *cause) {
-    char address[64];
-    snprintf(address, sizeof address, "inproc://sluice-endpoint-%p", (void *)self);
+    /* ZeroMQ gives an address up some time after its socket was closed, and memory may come back sooner. */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    char address[96];
+    snprintf(address, sizeof address, "inproc://sluice-endpoint-%p-%lld.%09ld", (void *)self, (long long)now.tv_sec,
+             now.tv_nsec);
     int events = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED | ZMQ_EVENT_DISCONNECTED |
                  ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                  ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
@@ -152,12 +158,11 @@ static void remove_socket_file(const sl_bound *bound) {
         unlink(bound->path);
 }
 
-void sl_endpoint_unbind(sl_endpoint *endpoint) {
+void sl_endpoint_hide(sl_endpoint *endpoint) {
     for (size_t i = 0; i < endpoint->n_bound; i++) {
         remove_socket_file(&endpoint->bound[i]);
-        zmq_unbind(endpoint->socket, endpoint->bound[i].address);
+        endpoint->bound[i].path[0] = '\0';
     }
-    endpoint->n_bound = 0;
 }
 
 void sl_endpoint_close(sl_endpoint **endpoint, int linger_ms) {
@@ -165,7 +170,7 @@ void sl_endpoint_close(sl_endpoint **endpoint, int linger_ms) {
     *endpoint = NULL;
     if (self == NULL) return;
     if (self->socket != NULL) {
-        sl_endpoint_unbind(self);
+        sl_endpoint_hide(self);
         /* The monitor ends first: events to a closed pair would block the I/O thread. */
         zmq_socket_monitor(self->socket, NULL, 0);
     }

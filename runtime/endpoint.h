@@ -32,8 +32,9 @@ void sl_endpoint_close(sl_endpoint **endpoint, int linger_ms);
  * Errors: INVALID (URL, path over 100 bytes), EXISTS (in use), SYSTEM. */
 SLUICE_NODISCARD sluice_err sl_endpoint_bind(sl_endpoint *endpoint, const char *url, char *resolved, size_t size,
                                              sluice_cause *cause);
-/* Stops listening everywhere; connections stay. May run twice. */
-void sl_endpoint_unbind(sl_endpoint *endpoint);
+/* Removes the ipc socket files it made, so that no new client finds them. TCP ports, and all connections, stay until
+ * close: ZeroMQ ends a listener's connections with the listener. May run twice. */
+void sl_endpoint_hide(sl_endpoint *endpoint);
 
 #define SL_ENDPOINT_PATH_MAX 100u
 #define SL_PEER_ID_MAX 255u

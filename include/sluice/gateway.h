@@ -41,7 +41,8 @@ SLUICE_API SLUICE_NODISCARD sluice_err sluice_gateway_listen(sluice_gateway *gat
                                                              sluice_cause *cause);
 /* The i-th endpoint as clients can use it, ports resolved; NULL past the last. Valid until close. */
 SLUICE_API const char *sluice_gateway_endpoint(const sluice_gateway *gateway, size_t i);
-/* Stops listening and answers what is in flight CLOSED or, for writes already handed on, UNKNOWN. Blocks. NULL-safe. */
+/* Answers new requests CLOSED, waits up to two seconds for the answers to what is in flight, answers the rest CLOSED if
+ * it only reads, else UNKNOWN, and stops listening. Blocks. NULL-safe, nulls the pointer. */
 SLUICE_API void sluice_gateway_close(sluice_gateway **gateway);
 
 /* X(name, meaning): counters of the door; a drop is always counted with its reason. */

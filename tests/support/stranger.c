@@ -16,9 +16,28 @@
 
 #include "sluice/v1/control.pb-c.h"
 
+/* Dealers still open, so that a failed test does not leave its context waiting for them. */
+static void *open_dealers[4096];
+static size_t n_open;
+
+void stranger_close(void *dealer) {
+    for (size_t i = 0; i < n_open; i++) {
+        if (open_dealers[i] != dealer) continue;
+        open_dealers[i] = open_dealers[--n_open];
+        zmq_close(dealer);
+        return;
+    }
+}
+
+void stranger_close_all(void) {
+    while (n_open > 0) stranger_close(open_dealers[n_open - 1]);
+}
+
 void *stranger_dealer(void *zmq_context, const char *url) {
     void *dealer = zmq_socket(zmq_context, ZMQ_DEALER);
     assert_non_null(dealer);
+    assert_true(n_open < sizeof open_dealers / sizeof open_dealers[0]);
+    open_dealers[n_open++] = dealer;
     int zero = 0, wait = STRANGER_WAIT_MS;
     zmq_setsockopt(dealer, ZMQ_LINGER, &zero, sizeof zero);
     zmq_setsockopt(dealer, ZMQ_RCVTIMEO, &wait, sizeof wait);

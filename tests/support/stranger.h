@@ -15,6 +15,9 @@
 
 /* Connects a DEALER (linger 0, receives wait at most STRANGER_WAIT_MS). */
 void *stranger_dealer(void *zmq_context, const char *url);
+/* Closes one, and what a failed test left open. */
+void stranger_close(void *dealer);
+void stranger_close_all(void);
 /* Sends n frames as one message. */
 void stranger_send(void *dealer, const void *const *frames, const size_t *sizes, size_t n);
 

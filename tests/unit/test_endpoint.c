@@ -50,6 +50,7 @@ static int tear_down(void **state) {
     fixture *self = *state;
     sl_peer_drop(&self->peer);
     sl_endpoint_close(&self->endpoint, 0);
+    stranger_close_all();
     zmq_ctx_term(self->zmq);
     support_directory_remove(&self->directory);
     free(self);
@@ -109,8 +110,8 @@ static void ipc_socket_is_ours_alone_and_goes_with_us(void **state) {
     zmq_send(dealer, "hello", 5, 0);
     serve_until(self, self->n_messages == 1);
     assert_string_equal(self->text, "hello");
-    zmq_close(dealer);
-    sl_endpoint_unbind(self->endpoint);
+    stranger_close(dealer);
+    sl_endpoint_hide(self->endpoint);
     assert_int_equal(access(url + 6, F_OK), -1);
 }
 
@@ -126,7 +127,7 @@ static void live_ipc_socket_is_not_stolen_and_a_dead_one_is_replaced(void **stat
     void *dealer = stranger_dealer(self->zmq, url);
     zmq_send(dealer, "still first", 11, 0);
     serve_until(self, self->n_messages == 1);
-    zmq_close(dealer);
+    stranger_close(dealer);
 
     /* A socket file as a killed process leaves it. */
     snprintf(url, sizeof url, "ipc://%s/dead", self->directory);
@@ -197,7 +198,7 @@ static void frames_after_the_second_are_counted_and_freed(void **state) {
     serve_until(self, self->n_messages == 2);
     assert_string_equal(self->text, "next");
     assert_int_equal(self->n_frames, 1);
-    zmq_close(dealer);
+    stranger_close(dealer);
     serve_until(self, counters(self)->open == 0);
     assert_int_equal(counters(self)->accepted, 1);
     assert_int_equal(counters(self)->dropped_oversize + counters(self)->dropped_silent, 0);
@@ -210,7 +211,7 @@ static void a_client_that_leaves_is_no_drop(void **state) {
         void *dealer = stranger_dealer(self->zmq, self->url);
         zmq_send(dealer, "hello", 5, 0);
         serve_until(self, self->n_messages == i);
-        zmq_close(dealer);
+        stranger_close(dealer);
         serve_until(self, counters(self)->open == 0);
     }
     assert_int_equal(counters(self)->accepted, 20);
@@ -267,7 +268,7 @@ static void a_message_without_end_ends_its_connection(void **state) {
     unsigned before = self->n_messages;
     zmq_send(good, "still good", 10, 0);
     serve_until(self, self->n_messages > before && strcmp(self->text, "still good") == 0);
-    zmq_close(good);
+    stranger_close(good);
 }
 
 static void a_busy_client_is_not_taken_for_an_endless_one(void **state) {
@@ -337,7 +338,7 @@ static void barred_peer_hears_the_last_answer_and_is_cut(void **state) {
     assert_true(self->peer == barred && sl_peer_barred(self->peer));
     sl_peer_drop(&barred);
     serve_until(self, counters(self)->open == 0 || counters(self)->accepted == 2); /* a DEALER comes back */
-    zmq_close(dealer);
+    stranger_close(dealer);
     serve_until(self, counters(self)->open == 0);
     serve_until(self, sl_endpoint_send(self->endpoint, self->peer, msg, now_ns()) == SLUICE_UNREACHABLE);
     sluice_msg_destroy(&msg);
