@@ -50,7 +50,6 @@
 #define MILLISECOND ((int64_t)1000000)
 #define SEND_HWM 2000
 #define RECV_HWM 1000
-#define MAX_UNSENT_BYTES ((size_t)128 << 20)
 
 #define COUNT(self, counter) atomic_fetch_add_explicit(&(self)->counters.counter, 1, memory_order_relaxed)
 #define SET(self, counter, value) atomic_store_explicit(&(self)->counters.counter, (value), memory_order_relaxed)
@@ -209,6 +208,8 @@ static sluice_err forward(sluice_gateway *self, sluice_actor *actor, sl_peer *pe
     if (is_ask) {
         if (*sl_peer_in_flight(peer) >= self->options.max_inflight)
             return busy(cause, "too many requests of this connection are being worked on");
+        if (sl_peer_unsent(peer) > self->options.max_unsent_bytes / 2)
+            return busy(cause, "this connection has not taken the replies it was sent");
         if (request->deadline_ns == 0)
             request->deadline_ns = sluice_actor_now_ns(actor) + DEFAULT_DEADLINE_MS * MILLISECOND;
         bool query = sluice_msg_is(request, &sluice__v1__query_request__descriptor);
@@ -431,7 +432,7 @@ static sluice_err gateway_init(sluice_actor *actor, void *arg, sluice_cause *cau
         .handshake_ms = (int)self->options.handshake_ms,
         .send_hwm = SEND_HWM,
         .recv_hwm = RECV_HWM,
-        .max_unsent_bytes = MAX_UNSENT_BYTES,
+        .max_unsent_bytes = self->options.max_unsent_bytes,
     };
     sluice_err err = sl_endpoint_open(&options, &self->endpoint, cause);
     if (err != SLUICE_OK) return err;

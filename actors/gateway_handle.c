@@ -32,6 +32,7 @@ void sluice_gateway_options_init(sluice_gateway_options *options) {
         .max_message_bytes = 16u << 20,
         .max_inflight = 4096,
         .max_inflight_total = 65536,
+        .max_unsent_bytes = 128u << 20,
         .handshake_ms = 3000,
     };
 }
@@ -43,6 +44,8 @@ static sluice_err check_options(const sluice_gateway_options *options, sluice_ca
         return sluice_cause_set(cause, SLUICE_INVALID, "max_message_bytes is 1 KiB to 1 GiB");
     if (options->max_inflight == 0 || options->max_inflight_total == 0 || options->max_inflight_total > 1u << 24)
         return sluice_cause_set(cause, SLUICE_INVALID, "max_inflight is at least 1, max_inflight_total at most 2^24");
+    if (options->max_unsent_bytes == 0)
+        return sluice_cause_set(cause, SLUICE_INVALID, "max_unsent_bytes is at least 1");
     if (options->handshake_ms == 0 || options->handshake_ms > 600000)
         return sluice_cause_set(cause, SLUICE_INVALID, "handshake_ms is 1 to 600000");
     return SLUICE_OK;

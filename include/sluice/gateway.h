@@ -24,6 +24,8 @@ typedef struct sluice_gateway_options {
     uint32_t max_message_bytes;   /* one request on the wire; default 16 MiB */
     uint32_t max_inflight;        /* requests of one peer being worked on; default 4096 */
     uint32_t max_inflight_total;  /* of all peers; default 65536 */
+    uint32_t max_unsent_bytes;    /* replies one peer has not taken; from half of it on its requests are refused, at the
+                                     whole of it replies are dropped; default 128 MiB */
     uint32_t handshake_ms;        /* a peer that has not greeted by then is dropped; default 3000 */
 } sluice_gateway_options;
 
