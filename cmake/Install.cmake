@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 
 install(TARGETS sluice_shared EXPORT SluiceTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/sluice DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-if(TARGET sluiced)
+if(SLUICE_TOOLS)
     install(TARGETS sluiced sluice_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(EXPORT SluiceTargets NAMESPACE Sluice:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Sluice)
