@@ -90,11 +90,11 @@ static int on_virtual_table(sl_conn *conn, const char *table, const char *module
 }
 
 static int on_pragma(sl_conn *conn, const char *pragma, const char *argument) {
-    /* FTS and R-tree ask these of their own connection while a client's statement runs. */
-    if (!conn->compiling && argument == NULL && (equal(pragma, "data_version") || equal(pragma, "page_size")))
-        return SQLITE_OK;
+    /* FTS and R-tree ask these of their own connection while a client's statement is compiled or runs. That a client's
+     * text is no PRAGMA itself has been checked before. */
+    if (argument == NULL && (equal(pragma, "data_version") || equal(pragma, "page_size"))) return SQLITE_OK;
     if (!conn->compiling && equal(pragma, "quick_check")) return SQLITE_OK; /* on_read let it by in ALTER only */
-    return deny(conn, "PRAGMA is the store's; set it through the store's options");
+    return deny(conn, SL_TEXT_NO_PRAGMA);
 }
 
 static int authorize(void *context, int action, const char *a, const char *b, const char *database,
@@ -120,9 +120,9 @@ static int authorize(void *context, int action, const char *a, const char *b, co
     case SQLITE_DROP_INDEX:
     case SQLITE_DROP_VIEW:
     case SQLITE_DROP_TRIGGER:
-    case SQLITE_DROP_VTABLE:
+    case SQLITE_DROP_VTABLE: return on_ddl(conn, a, b, database);
     case SQLITE_ANALYZE:
-    case SQLITE_REINDEX: return on_ddl(conn, a, b, database);
+    case SQLITE_REINDEX: return allow(conn, SL_RIGHT_DDL); /* of all tables, so of ours too; it changes no row */
     case SQLITE_CREATE_VTABLE: return on_virtual_table(conn, a, b, database);
     case SQLITE_PRAGMA: return on_pragma(conn, a, b);
     case SQLITE_TRANSACTION:

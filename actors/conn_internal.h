@@ -57,6 +57,8 @@ struct sl_conn {
     size_t n_cursor_columns;
 };
 
+#define SL_TEXT_NO_PRAGMA "PRAGMA is the store's; set it through the store's options"
+
 /* authorizer.c */
 void sl_authorizer_install(sl_conn *conn);
 

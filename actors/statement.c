@@ -96,6 +96,11 @@ static void evict_oldest(sl_conn *conn) {
     free_cached(entry);
 }
 
+/* After a change of the schema: what was found when the others were compiled (triggers, say) may not be true any more. */
+static void forget_others(sl_conn *conn, const sl_cached *kept) {
+    while (conn->oldest != NULL && conn->oldest != kept) evict_oldest(conn);
+}
+
 void sl_cache_fini(sl_conn *conn) {
     while (conn->oldest != NULL) evict_oldest(conn);
     free_cached(conn->transient);
@@ -151,7 +156,9 @@ static sluice_err check_text(sl_conn *conn, const char *sql, size_t size, sluice
         return sluice_cause_set(cause, SLUICE_INVALID, "the SQL text holds a NUL at byte %zu; pass it in a parameter",
                                 (size_t)(nul - sql));
     if (!sl_utf8_valid(sql, size)) return sluice_cause_set(cause, SLUICE_INVALID, "the SQL text is not valid UTF-8");
-    if (skip_blank(sql, size, 0, true) == size)
+    size_t first = skip_blank(sql, size, 0, true);
+    if (word_at(sql, size, first, "PRAGMA")) return sluice_cause_set(cause, SLUICE_FORBIDDEN, SL_TEXT_NO_PRAGMA);
+    if (first == size)
         return sluice_cause_set(cause, SLUICE_INVALID, "the SQL text holds no statement");
     return SLUICE_OK;
 }
@@ -219,6 +226,10 @@ static sluice_err compile(sl_conn *conn, const char *sql, size_t size, unsigned 
     entry->statement.n_params = sqlite3_bind_parameter_count(stmt);
     entry->statement.n_columns = sqlite3_column_count(stmt);
     entry->statement.readonly = sqlite3_stmt_readonly(stmt) != 0;
+    if (entry->statement.readonly && entry->found.needs != SL_RIGHT_DDL) {
+        /* A virtual table may have compiled SQL of its own meanwhile, and the authorizer cannot tell whose it saw. */
+        entry->found = (sl_found){.needs = SL_RIGHT_READ, .uses_last_rowid = entry->found.uses_last_rowid};
+    }
     entry->statement.needs = entry->found.needs;
     return SLUICE_OK;
 }
@@ -229,7 +240,7 @@ static sluice_err admit(const sl_conn *conn, const sl_statement *statement, unsi
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s", missing & SL_RIGHT_DDL ? "changing the schema needs the "
                                 "admin right" : missing & SL_RIGHT_WRITE ? "writing needs the write right"
                                                                          : "reading needs the read right");
-    if (conn->role == SL_CONN_READER && (!statement->readonly || (statement->needs & ~(unsigned)SL_RIGHT_READ) != 0))
+    if (conn->role == SL_CONN_READER && (!statement->readonly || (statement->needs & SL_RIGHT_DDL) != 0))
         return sluice_cause_set(cause, SLUICE_READ_ONLY, "the statement writes; send it as a write");
     return SLUICE_OK;
 }
@@ -480,6 +491,7 @@ sluice_err sl_conn_run(sl_conn *conn, const sl_statement *statement, const Sluic
         if (resets_rowid && sqlite3_last_insert_rowid(conn->db) == 0)
             sqlite3_set_last_insert_rowid(conn->db, rowid_before);
     }
+    if ((entry->found.needs & SL_RIGHT_DDL) != 0) forget_others(conn, entry);
     if (err != SLUICE_OK) return err;
     if (into.builder == NULL && sqlite3_column_count(entry->statement.stmt) > 0)
         err = start_table(entry->statement.stmt, run, &into, cause); /* no row: an empty table with its names */
