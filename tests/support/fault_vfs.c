@@ -64,7 +64,12 @@ static int on_shm_map(sqlite3_file *file, int page, int size, int extend, void v
 static int on_shm_lock(sqlite3_file *file, int offset, int n, int flags) {
     return below(file)->pMethods->xShmLock(below(file), offset, n, flags);
 }
-static void on_shm_barrier(sqlite3_file *file) { below(file)->pMethods->xShmBarrier(below(file)); }
+/* What the one below does too. Calling it would show ThreadSanitizer an unlock without the lock, for SQLite leaves its
+ * mutex by a tail call and the sanitizer looks at the caller to know whose call it is. */
+static void on_shm_barrier(sqlite3_file *file) {
+    (void)file;
+    __sync_synchronize();
+}
 static int on_shm_unmap(sqlite3_file *file, int remove) {
     return below(file)->pMethods->xShmUnmap(below(file), remove);
 }
