@@ -331,6 +331,7 @@ static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint
     size_t size = zmq_msg_size(id);
     if (connection == NULL) return sl_peer_new(zmq_msg_data(id), size);
     connection->delivered += bytes;
+    connection->heard_ns = now_ns;
     sl_peer *peer = connection->peer;
     if (peer != NULL && (peer->id_size != size || memcmp(peer->id, zmq_msg_data(id), size) != 0)) {
         /* The descriptor has a new owner, and a last message of the old one came after the news of it. */

@@ -28,7 +28,8 @@ typedef struct sl_connection {
     bool suspect;     /* holds more undelivered bytes than one message can have */
     int handle;       /* descriptor to ask and to shut down; -1: none */
     int next_fresh;   /* list of connections whose handle is still to be made, -1 ends it */
-    int64_t accepted_ns;
+    int64_t accepted_ns, heard_ns; /* heard: its latest message */
+    uint64_t handshakes_before; /* handshakes done when it was accepted */
     int64_t cut_at_ns; /* 0: none */
     uint64_t delivered; /* wire bytes of the messages the gateway received from it */
     uint64_t suspect_delivered, suspect_received, suspect_drains; /* when the suspicion began */
@@ -49,6 +50,7 @@ struct sl_endpoint {
     int n_connections;          /* size of the table */
     int fresh;                  /* first of the fresh ones, -1: none */
     bool handshake_failed;      /* the latest monitor event was a failed handshake */
+    uint64_t handshakes;        /* done ever */
     uint64_t received;          /* messages ever */
     uint64_t drains;            /* times the socket was found empty */
     sl_endpoint_counters counters;

@@ -21,7 +21,7 @@
  *     served, since the suspicion began, and nothing whole came from that connection meanwhile. A busy client whose
  *     messages wait for us is no suspect.
  *  5. Every end that we or ZeroMQ caused is counted with its reason, once. Ends caused by the peer are no drops. (Of a
- *     connection that had ended before the monitor told of its beginning nothing is known; it counts as accepted.)
+ *     connection that had ended before we read of its beginning only that can be said which the order of events says.)
  *
  * Source: byte accounting by TCP_INFO: linux/tcp.h (tcpi_bytes_received, tcpi_bytes_acked); ZMTP 3.1, rfc.zeromq.org/37.
  */
@@ -130,14 +130,25 @@ static void on_accepted(sl_endpoint *self, int fd, bool tcp, int64_t now_ns) {
     bool listed = false;
     for (int i = self->fresh; i >= 0 && !listed; i = self->connections[i].next_fresh) listed = i == fd;
     int next = listed ? connection->next_fresh : self->fresh;
-    *connection = (sl_connection){.open = true, .tcp = tcp, .handle = -1, .next_fresh = next, .accepted_ns = now_ns};
+    *connection = (sl_connection){.open = true,
+                                  .tcp = tcp,
+                                  .handle = -1,
+                                  .next_fresh = next,
+                                  .accepted_ns = now_ns,
+                                  .heard_ns = now_ns,
+                                  .handshakes_before = self->handshakes};
     if (!listed) self->fresh = fd;
     self->counters.open++;
 }
 
 /* Tells why a connection that ended after its handshake did so, from what the kernel still knows of it. */
-static void count_end(sl_endpoint *self, const sl_connection *connection) {
-    if (connection->handle < 0 || connection->cut) return;
+static void count_end(sl_endpoint *self, const sl_connection *connection, int64_t now_ns) {
+    if (connection->handle < 0) {
+        /* It was gone before we knew of it. If no handshake was done since, its own was not. */
+        if (self->handshakes == connection->handshakes_before) self->counters.dropped_handshake++;
+        return;
+    }
+    if (connection->cut) return;
     struct pollfd ask = {.fd = connection->handle, .events = POLLRDHUP};
     if (poll(&ask, 1, 0) < 0 || (ask.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0) return; /* it left */
     bool silent;
@@ -149,7 +160,8 @@ static void count_end(sl_endpoint *self, const sl_connection *connection) {
     } else {
         /* The kernel keeps no time here: but a peer that broke the rules was cut while it spoke. */
         int unread = 0;
-        silent = ioctl(connection->handle, SIOCINQ, &unread) == 0 && unread == 0;
+        silent = ioctl(connection->handle, SIOCINQ, &unread) == 0 && unread == 0 &&
+                 now_ns - connection->heard_ns >= SILENT_MS * MILLISECOND;
     }
     if (silent) {
         self->counters.dropped_silent++;
@@ -158,10 +170,10 @@ static void count_end(sl_endpoint *self, const sl_connection *connection) {
     }
 }
 
-static void on_disconnected(sl_endpoint *self, int fd) {
+static void on_disconnected(sl_endpoint *self, int fd, int64_t now_ns) {
     sl_connection *connection = sl_connection_find(self, fd);
     if (connection == NULL) return;
-    if (!self->handshake_failed) count_end(self, connection);
+    if (!self->handshake_failed) count_end(self, connection, now_ns);
     forget(self, connection);
 }
 
@@ -197,7 +209,8 @@ void sl_endpoint_poll_monitor(sl_endpoint *endpoint, int64_t now_ns) {
         switch (event) {
         case ZMQ_EVENT_ACCEPTED: on_accepted(endpoint, value, tcp, now_ns); break;
         case ZMQ_EVENT_ACCEPT_FAILED: endpoint->counters.accept_failed++; break;
-        case ZMQ_EVENT_DISCONNECTED: on_disconnected(endpoint, value); break;
+        case ZMQ_EVENT_DISCONNECTED: on_disconnected(endpoint, value, now_ns); break;
+        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: endpoint->handshakes++; break;
         case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:

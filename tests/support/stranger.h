@@ -62,7 +62,7 @@ bool stranger_frame_head(int fd, bool more, uint64_t size);
 /* Reads and throws away until the other side closes. False: it has not within wait_ms. */
 bool stranger_closes(int fd, int wait_ms);
 
-/* Resident memory of this process, in bytes. */
+/* Resident memory of this process, in bytes; 0 under a sanitizer, whose own memory would be counted. */
 size_t stranger_resident(void);
 
 #endif
