@@ -11,6 +11,7 @@
 #define SL_BENCH_H
 
 #include <limits.h>
+#include <stdatomic.h>
 #include <sluice/sluice.h>
 #include "latency.h"
 
@@ -87,6 +88,9 @@ typedef struct sl_bench_total {
 } sl_bench_total;
 
 int64_t sl_bench_now_ns(void);
+
+/* Set by INT and TERM: clients end early and in order, the run fails, and its files are removed. */
+extern atomic_bool sl_bench_interrupted;
 
 /* Lets a client say that it is ready, and returns when all may begin. */
 typedef struct sl_bench_gate {

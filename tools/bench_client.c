@@ -10,6 +10,8 @@
 #define TIMEOUT_MS  30000 /* long, so that a slow disk shows as a long op and not as an error */
 #define WRITE_EVERY 5     /* of mixed */
 
+atomic_bool sl_bench_interrupted;
+
 typedef struct bench_client {
     const sl_bench_plan *plan;
     unsigned index;
@@ -102,6 +104,10 @@ static void begin_op(bench_client *self, bench_op *op) {
     op->begun_ns = sl_bench_now_ns();
 }
 
+static bool time_is_up(const bench_client *self, int64_t now) {
+    return now >= self->end_ns || atomic_load_explicit(&sl_bench_interrupted, memory_order_relaxed);
+}
+
 static void count_rows(bench_client *self, unsigned n_rows) {
     if (n_rows == 0) self->report->counts.reads_missing++;
     if (n_rows > 1) self->report->counts.reads_doubled++;
@@ -114,7 +120,7 @@ static void run_direct(bench_client *self) {
     char body[SL_DIRECT_BODY_SIZE + 1];
     for (;;) {
         begin_op(self, &op);
-        if (op.begun_ns >= self->end_ns) return;
+        if (time_is_up(self, op.begun_ns)) return;
         sluice_cause cause = {0};
         sluice_err err;
         unsigned n_rows = 1;
@@ -157,7 +163,7 @@ static void run_single(bench_client *self) {
     char body[SL_DIRECT_BODY_SIZE + 1];
     for (;;) {
         begin_op(self, &op);
-        if (op.begun_ns >= self->end_ns) return;
+        if (time_is_up(self, op.begun_ns)) return;
         sluice_cause cause = {0};
         sluice_result *result = NULL;
         sluice_err err;
@@ -201,8 +207,8 @@ static void run_pipelined(bench_client *self, bench_op *ops) {
         free_ops = &ops[i];
     }
     unsigned n_out = 0;
-    while (n_out || sl_bench_now_ns() < self->end_ns) {
-        while (free_ops && sl_bench_now_ns() < self->end_ns) {
+    while (n_out || !time_is_up(self, sl_bench_now_ns())) {
+        while (free_ops && !time_is_up(self, sl_bench_now_ns())) {
             bench_op *op = free_ops;
             free_ops = op->next_free;
             begin_op(self, op);

@@ -118,10 +118,25 @@ static void close_server(server *self) {
     sluice_runtime_destroy(&self->runtime);
 }
 
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    atomic_store(&sl_bench_interrupted, true);
+}
+
+/* Processes made later inherit it. */
+static void catch_interrupts(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
 /* The child's life: serve until the parent closes its end, then hand over the counters. */
 static _Noreturn void serve(const sl_bench_plan *plan, const char *directory, int from_parent, int to_parent) {
     server self = {0};
     server_ready ready;
+    signal(SIGINT, SIG_IGN); /* the parent says when */
+    signal(SIGTERM, SIG_IGN);
     memset(&ready, 0, sizeof ready);
     ready.err = open_store(&self, plan, &ready.cause);
     if (!ready.err) ready.err = open_gateway(&self, plan, directory, &ready.cause);
@@ -365,6 +380,7 @@ static void raise_descriptor_limit(void) {
 sluice_err sl_bench_host_run(sl_bench_plan *plan, sl_bench_total *total, sluice_cause *cause) {
     host self = {.plan = plan};
     raise_descriptor_limit();
+    catch_interrupts();
     sluice_err err = SLUICE_OK;
     /* The baseline keeps SQLite's defaults; sluiced does not, and so neither do we. */
     if (plan->transport != SL_TRANSPORT_DIRECT) err = sl_sqlite_memory_statistics_off(cause);
@@ -377,6 +393,7 @@ sluice_err sl_bench_host_run(sl_bench_plan *plan, sl_bench_total *total, sluice_
     if (!err) add_up(&self, total);
     sluice_err stopped = stop_server(&self, total, err ? NULL : cause);
     if (!err) err = stopped;
+    if (!err && atomic_load(&sl_bench_interrupted)) err = sluice_cause_set(cause, SLUICE_INTERRUPTED, "interrupted");
     if (!err) err = sl_bench_check(plan, self.reports, total, cause);
     for (unsigned i = 0; self.reports && i < plan->n_clients; i++) sl_bench_report_fini(&self.reports[i]);
     free(self.reports);

@@ -5,12 +5,16 @@
 
 How fast it is decides nothing here; tests/bench/ compares.
 """
+import glob
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from daemon import command, holds, one_line, run, same, test  # noqa: E402
+from daemon import PATIENCE, SLUICE, command, holds, one_line, run, same, test  # noqa: E402
 
 NEEDED = ["ops", "ops_per_s", "p50_us", "p99_us", "p999_us", "max_us", "errors", "lost", "doubled"]
 TRANSPORTS = ["direct", "inproc", "ipc", "tcp"]
@@ -79,6 +83,27 @@ def actors_pass_messages_without_losing_one(directory):
     for work in ["pingpong", "ring", "count"]:
         bench(directory, work)
         bench(directory, work, "--clients", "3", "--pipeline", "5")
+
+
+@test
+def an_interrupted_run_ends_with_1_and_leaves_no_file_or_process(directory):
+    for transport in TRANSPORTS:
+        args = [SLUICE, "bench", "write", "--transport", transport, "--seconds", "600", "--clients", "2"]
+        process = subprocess.Popen(args, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   start_new_session=True)
+        end = time.monotonic() + PATIENCE
+        while not glob.glob(directory + "/*/bench.db-wal") and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, err = process.communicate(timeout=PATIENCE)
+        same((process.returncode, out), (1, ""), f"{transport}: {err!r}")
+        holds("interrupted" in one_line(err), err)
+        same(os.listdir(directory), [], "files left behind")
+        try:
+            os.killpg(process.pid, 0)
+            raise AssertionError(f"{transport}: processes left behind")
+        except ProcessLookupError:
+            pass
 
 
 @test
