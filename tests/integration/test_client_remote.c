@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The remote client against a scripted server: deadlines, resends, receipts, errors, garbage, the descriptor.
+/* The remote client against a scripted server: deadlines, resends, receipts, errors, garbage.
  *
  * Client and server are driven on one thread wherever the call need not block, so each test is in full control of the
  * order of things.
  */
-#include "support/support.h"
-
-#include "support/fake_server.h"
-#include "support/demo.pb-c.h"
+#include "support/remote.h"
 
 #include "internal.h"
 #include "port.h"
@@ -15,90 +12,25 @@
 #include "sluice/v1/envelope.pb-c.h"
 #include "sluice/v1/error.pb-c.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATIENCE_MS = 20000, LONG_MS = 60000 };
-
-static sluice_client *client_open(const char *url, uint32_t timeout_ms, void (*adjust)(sluice_client_options *)) {
-    sluice_client_options options;
-    sluice_client_options_init(&options);
-    options.timeout_ms = timeout_ms;
-    if (adjust != NULL) adjust(&options);
-    sluice_client *client = NULL;
-    sluice_cause cause;
-    assert_ok(sluice_client_open(url, &options, &client, &cause), cause);
-    return client;
-}
-
-static void without_receipts(sluice_client_options *options) {
-    options->receipts_default = false;
-    options->receipts = false;
-}
-
-static void two_in_flight(sluice_client_options *options) { options->max_inflight = 2; }
-
-static sluice_request *request_new(sluice_client *client, sluice_request_kind kind) {
-    sluice_request *request = NULL;
-    assert_int_equal(sluice_request_new(client, kind, &request), SLUICE_OK);
-    assert_int_equal(sluice_request_add(request, "some SQL", NULL, 0), SLUICE_OK);
-    return request;
-}
-
-static sluice_ticket submit(sluice_client *client, sluice_request_kind kind) {
-    sluice_request *request = request_new(client, kind);
-    sluice_ticket ticket = 0;
-    sluice_cause cause;
-    assert_ok(sluice_submit(client, &request, NULL, &ticket, &cause), cause);
-    assert_null(request);
-    assert_true(ticket != 0);
-    return ticket;
-}
-
-/* Takes the next request, letting the client do its part meanwhile. Nothing may complete. */
-static fake_request serve(fake_server *server, sluice_client *client) {
-    fake_request request;
-    sluice_completion completion;
-    for (int64_t end_ns = sl_now_ns() + PATIENCE_MS * INT64_C(1000000);;) {
-        assert_false(sluice_poll(client, 0, &completion));
-        if (fake_server_recv(server, 2, &request)) return request;
-        if (sl_now_ns() > end_ns) fail_msg("no request came");
-    }
-}
-
-/* Waits for the next completion and checks its code. */
-static sluice_completion completion_of(sluice_client *client, sluice_err err) {
-    sluice_completion completion;
-    if (!sluice_poll(client, PATIENCE_MS, &completion)) fail_msg("nothing completed");
-    if (completion.err != err)
-        fail_msg("%s instead of %s: %s", sluice_err_name(completion.err), sluice_err_name(err), completion.cause.text);
-    assert_int_equal(completion.cause.code, err);
-    assert_true((completion.result != NULL) == (err == SLUICE_OK));
-    return completion;
-}
-
-static void expect_end(sluice_client *client, sluice_err err) {
-    sluice_completion completion = completion_of(client, err);
-    sluice_result_destroy(&completion.result);
-}
 
 /* ---- deadlines ---- */
 
 static void silent_server_ends_a_write_unknown_and_a_read_by_timeout(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    submit(client, SLUICE_WRITE); /* brings the connection up */
-    fake_request first = serve(server, client);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
+    remote_submit(client, SLUICE_WRITE); /* brings the connection up */
+    fake_request first = remote_serve(server, client);
     sluice_client_set_timeout(client, 120);
     int64_t from = sl_now_ns();
-    sluice_ticket write = submit(client, SLUICE_WRITE), read = submit(client, SLUICE_READ);
-    fake_request late = serve(server, client);
-    sluice_completion completion = completion_of(client, SLUICE_UNKNOWN);
+    sluice_ticket write = remote_submit(client, SLUICE_WRITE), read = remote_submit(client, SLUICE_READ);
+    fake_request late = remote_serve(server, client);
+    sluice_completion completion = remote_completion_of(client, SLUICE_UNKNOWN);
     assert_int_equal(completion.ticket, write);
-    completion = completion_of(client, SLUICE_TIMEOUT);
+    completion = remote_completion_of(client, SLUICE_TIMEOUT);
     assert_int_equal(completion.ticket, read);
     int64_t took_ms = (sl_now_ns() - from) / 1000000;
     assert_true(took_ms >= 120 && took_ms < 2000);
@@ -106,7 +38,7 @@ static void silent_server_ends_a_write_unknown_and_a_read_by_timeout(void **stat
     /* The late answer is nobody's; the first request still gets its own. */
     fake_server_write_reply(server, &late, 1, false);
     fake_server_write_reply(server, &first, 2, false);
-    completion = completion_of(client, SLUICE_OK);
+    completion = remote_completion_of(client, SLUICE_OK);
     assert_int_equal(sluice_result_changes(completion.result), 2);
     sluice_result_destroy(&completion.result);
     assert_int_equal(client->n_late, 1);
@@ -119,16 +51,16 @@ static void silent_server_ends_a_write_unknown_and_a_read_by_timeout(void **stat
 
 static void requests_end_in_the_order_of_their_deadlines(void **state) {
     (void)state;
-    sluice_client *client = client_open("ipc://nobody-listens-here", 5, NULL);
+    sluice_client *client = remote_client_open("ipc://nobody-listens-here", 5, NULL);
     uint32_t n = 40;
     sluice_ticket tickets[40];
     for (uint32_t i = 0; i < n; i++) {
         sluice_client_set_timeout(client, 10 + (i * 7 % n) * 2);
-        tickets[i] = submit(client, i % 2 != 0 ? SLUICE_READ : SLUICE_WRITE);
+        tickets[i] = remote_submit(client, i % 2 != 0 ? SLUICE_READ : SLUICE_WRITE);
     }
     uint32_t last = 0;
     for (uint32_t done = 0; done < n; done++) {
-        sluice_completion completion = completion_of(client, SLUICE_UNREACHABLE);
+        sluice_completion completion = remote_completion_of(client, SLUICE_UNREACHABLE);
         uint32_t i = 0;
         while (i < n && tickets[i] != completion.ticket) i++;
         assert_true(i < n);
@@ -145,12 +77,12 @@ static void reconnect_sends_again_with_the_next_attempt_and_the_same_id(void **s
     (void)state;
     fake_server *server = fake_server_open(NULL);
     char *url = strdup(fake_server_url(server));
-    sluice_client *client = client_open(url, LONG_MS, NULL);
-    submit(client, SLUICE_WRITE);
-    submit(client, SLUICE_READ);
+    sluice_client *client = remote_client_open(url, LONG_MS, NULL);
+    remote_submit(client, SLUICE_WRITE);
+    remote_submit(client, SLUICE_READ);
     uint8_t id[16];
     for (uint32_t attempt = 0; attempt < 3; attempt++) {
-        fake_request write = serve(server, client), read = serve(server, client);
+        fake_request write = remote_serve(server, client), read = remote_serve(server, client);
         assert_true(sluice_msg_is(write.msg, &sluice__v1__write_request__descriptor));
         assert_string_equal(write.to, "app/writer");
         assert_int_equal(write.msg->identity.sequence, 1);
@@ -172,13 +104,13 @@ static void reconnect_sends_again_with_the_next_attempt_and_the_same_id(void **s
         fake_request_fini(&write);
         fake_request_fini(&read);
     }
-    sluice_completion completion = completion_of(client, SLUICE_OK);
+    sluice_completion completion = remote_completion_of(client, SLUICE_OK);
     assert_true(sluice_result_replayed(completion.result));
     sluice_result_destroy(&completion.result);
-    expect_end(client, SLUICE_OK);
+    remote_expect_end(client, SLUICE_OK);
 
-    submit(client, SLUICE_WRITE); /* settled: the next one says so */
-    fake_request next = serve(server, client);
+    remote_submit(client, SLUICE_WRITE); /* settled: the next one says so */
+    fake_request next = remote_serve(server, client);
     assert_int_equal(next.msg->identity.sequence, 2);
     assert_int_equal(next.msg->identity.attempt, 0);
     assert_int_equal(next.msg->identity.ack_upto, 1);
@@ -192,20 +124,20 @@ static void write_without_receipt_is_never_sent_twice(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
     char *url = strdup(fake_server_url(server));
-    sluice_client *client = client_open(url, 2000, without_receipts);
-    submit(client, SLUICE_WRITE);
-    fake_request write = serve(server, client);
+    sluice_client *client = remote_client_open(url, 2000, remote_without_receipts);
+    remote_submit(client, SLUICE_WRITE);
+    fake_request write = remote_serve(server, client);
     assert_int_equal(write.msg->identity.sequence, 0);
     assert_false(((Sluice__V1__WriteRequest *)write.msg->body)->receipt);
     fake_request_fini(&write);
     fake_server_close(&server);
     server = fake_server_open(url);
-    submit(client, SLUICE_READ); /* arrives alone over the new connection */
-    fake_request read = serve(server, client);
+    remote_submit(client, SLUICE_READ); /* arrives alone over the new connection */
+    fake_request read = remote_serve(server, client);
     assert_true(sluice_msg_is(read.msg, &sluice__v1__query_request__descriptor));
     fake_request_fini(&read);
-    expect_end(client, SLUICE_UNKNOWN);
-    expect_end(client, SLUICE_TIMEOUT);
+    remote_expect_end(client, SLUICE_UNKNOWN);
+    remote_expect_end(client, SLUICE_TIMEOUT);
     assert_false(fake_server_recv(server, 0, &read));
     fake_server_close(&server);
     sluice_client_close(&client);
@@ -215,11 +147,11 @@ static void write_without_receipt_is_never_sent_twice(void **state) {
 static void ack_upto_follows_what_is_settled(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
     fake_request requests[4];
     for (int i = 0; i < 4; i++) {
-        submit(client, SLUICE_WRITE);
-        requests[i] = serve(server, client);
+        remote_submit(client, SLUICE_WRITE);
+        requests[i] = remote_serve(server, client);
         assert_int_equal(requests[i].msg->identity.sequence, i + 1);
         assert_int_equal(requests[i].msg->identity.ack_upto, 0);
     }
@@ -227,12 +159,12 @@ static void ack_upto_follows_what_is_settled(void **state) {
     const int order[] = {1, 3, 0, 2};
     for (int i = 0; i < 4; i++) {
         fake_server_write_reply(server, &requests[order[i]], 1, false);
-        expect_end(client, SLUICE_OK);
+        remote_expect_end(client, SLUICE_OK);
         fake_request_fini(&requests[order[i]]);
         assert_int_equal(client->pool->sequences.ack_upto, i < 3 ? acked[i] : 4);
     }
-    submit(client, SLUICE_WRITE);
-    fake_request next = serve(server, client);
+    remote_submit(client, SLUICE_WRITE);
+    fake_request next = remote_serve(server, client);
     assert_int_equal(next.msg->identity.sequence, 5);
     assert_int_equal(next.msg->identity.ack_upto, 4);
     fake_request_fini(&next);
@@ -243,18 +175,18 @@ static void ack_upto_follows_what_is_settled(void **state) {
 static void server_that_is_stopping_is_asked_again_under_the_same_id(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
     const sluice_err codes[] = {SLUICE_CLOSED, SLUICE_NO_ACTOR, SLUICE_ACTOR_DOWN, SLUICE_FATAL};
-    submit(client, SLUICE_WRITE);
+    remote_submit(client, SLUICE_WRITE);
     for (uint32_t attempt = 0; attempt < 5; attempt++) {
-        fake_request request = serve(server, client);
+        fake_request request = remote_serve(server, client);
         assert_int_equal(request.msg->identity.sequence, 1);
         assert_int_equal(request.msg->identity.attempt, attempt);
         if (attempt < 4) fake_server_error(server, &request, codes[attempt], "in a moment");
         else fake_server_write_reply(server, &request, 1, false);
         fake_request_fini(&request);
     }
-    expect_end(client, SLUICE_OK);
+    remote_expect_end(client, SLUICE_OK);
     fake_server_close(&server);
     sluice_client_close(&client);
 }
@@ -271,10 +203,10 @@ typedef struct doubt_case {
 static void run_doubt_case(const doubt_case *row) {
     fake_server *server = fake_server_open(NULL);
     char *url = strdup(fake_server_url(server));
-    sluice_client *client = client_open(url, row->timeout_ms, NULL);
-    submit(client, SLUICE_WRITE);
+    sluice_client *client = remote_client_open(url, row->timeout_ms, NULL);
+    remote_submit(client, SLUICE_WRITE);
     for (unsigned i = 0; i < row->n_answers; i++) {
-        fake_request request = serve(server, client);
+        fake_request request = remote_serve(server, client);
         if (row->answers[i] != SLUICE_OK) {
             fake_server_error(server, &request, row->answers[i], "because");
         } else {
@@ -363,8 +295,8 @@ static sluice_err call_answered(sluice_client *client, sluice_request *request, 
 static void call_again_finds_out_what_became_of_an_unknown_write(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), 300, NULL);
-    sluice_request *request = request_new(client, SLUICE_WRITE);
+    sluice_client *client = remote_client_open(fake_server_url(server), 300, NULL);
+    sluice_request *request = remote_request_new(client, SLUICE_WRITE);
     sluice_cause cause;
     sluice_result *result = NULL;
     answering answer = {.server = server};
@@ -381,7 +313,7 @@ static void call_again_finds_out_what_became_of_an_unknown_write(void **state) {
 
     /* Others go on, but the open id holds ack_upto. */
     sluice_client_set_timeout(client, PATIENCE_MS);
-    sluice_request *other = request_new(client, SLUICE_WRITE);
+    sluice_request *other = remote_request_new(client, SLUICE_WRITE);
     assert_int_equal(call_answered(client, other, false, &answer, NULL), SLUICE_OK);
     assert_int_equal(answer.sequence, 2);
     assert_int_equal(answer.ack_upto, 0);
@@ -413,8 +345,9 @@ static void call_again_finds_out_what_became_of_an_unknown_write(void **state) {
 static void destroying_an_unknown_request_settles_its_id(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), 300, NULL);
-    sluice_request *request = request_new(client, SLUICE_WRITE), *late = request_new(client, SLUICE_WRITE);
+    sluice_client *client = remote_client_open(fake_server_url(server), 300, NULL);
+    sluice_request *request = remote_request_new(client, SLUICE_WRITE);
+    sluice_request *late = remote_request_new(client, SLUICE_WRITE);
     sluice_cause cause;
     assert_int_equal(sluice_call(client, request, NULL, &cause), SLUICE_UNKNOWN);
     assert_int_equal(sluice_call(client, late, NULL, &cause), SLUICE_UNKNOWN);
@@ -431,26 +364,27 @@ static void destroying_an_unknown_request_settles_its_id(void **state) {
 static void typed_errors_arrive_with_their_cause(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    submit(client, SLUICE_WRITE);
-    fake_request request = serve(server, client);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
+    remote_submit(client, SLUICE_WRITE);
+    fake_request request = remote_serve(server, client);
     fake_server_error(server, &request, SLUICE_OVERLOADED, "too much");
-    sluice_completion completion = completion_of(client, SLUICE_OVERLOADED);
+    sluice_completion completion = remote_completion_of(client, SLUICE_OVERLOADED);
     assert_int_equal(completion.cause.retry_after_ms, 20);
     assert_string_equal(completion.cause.text, "too much");
     fake_request_fini(&request);
     for (int code = 1; code < 40; code++) { /* for a read every code is an end, but those that pass are asked again */
-        submit(client, SLUICE_READ);
-        request = serve(server, client);
+        remote_submit(client, SLUICE_READ);
+        request = remote_serve(server, client);
         fake_server_error(server, &request, (sluice_err)code, "text");
         if (code == SLUICE_CLOSED || code == SLUICE_NO_ACTOR || code == SLUICE_ACTOR_DOWN || code == SLUICE_UNKNOWN ||
             code == SLUICE_UNREACHABLE || code == SLUICE_FATAL) {
             fake_request_fini(&request);
-            request = serve(server, client);
+            request = remote_serve(server, client);
             fake_server_error(server, &request, SLUICE_FAILED, "text");
-            expect_end(client, SLUICE_FAILED);
+            remote_expect_end(client, SLUICE_FAILED);
         } else {
-            expect_end(client, code <= SLUICE_INTERRUPTED ? (sluice_err)code : SLUICE_IO); /* a code not in the map */
+            /* A code that is not in the map is an IO error. */
+            remote_expect_end(client, code <= SLUICE_INTERRUPTED ? (sluice_err)code : SLUICE_IO);
         }
         fake_request_fini(&request);
     }
@@ -474,19 +408,19 @@ static void answer_with_garbage(fake_server *server, const fake_request *request
 static void garbage_for_an_answer_leaves_a_write_unknown(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
     for (int kind = 0; kind < 3; kind++) {
-        submit(client, SLUICE_WRITE);
-        fake_request request = serve(server, client);
+        remote_submit(client, SLUICE_WRITE);
+        fake_request request = remote_serve(server, client);
         answer_with_garbage(server, &request, kind);
         fake_request_fini(&request);
-        sluice_completion completion = completion_of(client, SLUICE_UNKNOWN);
+        sluice_completion completion = remote_completion_of(client, SLUICE_UNKNOWN);
         assert_true(completion.cause.text[0] != '\0');
-        submit(client, SLUICE_READ);
-        request = serve(server, client);
+        remote_submit(client, SLUICE_READ);
+        request = remote_serve(server, client);
         answer_with_garbage(server, &request, kind);
         fake_request_fini(&request);
-        expect_end(client, kind == 1 ? SLUICE_UNSUPPORTED : SLUICE_IO);
+        remote_expect_end(client, kind == 1 ? SLUICE_UNSUPPORTED : SLUICE_IO);
     }
     fake_server_close(&server);
     sluice_client_close(&client);
@@ -495,7 +429,7 @@ static void garbage_for_an_answer_leaves_a_write_unknown(void **state) {
 static void hostile_server_cannot_crash_the_client(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
     srand(5);
     unsigned rounds = support_scaled(3000);
     /* A good reply with rows, to be spoilt byte by byte. */
@@ -516,8 +450,8 @@ static void hostile_server_cannot_crash_the_client(void **state) {
     size_t size = sluice__v1__query_reply__pack(&reply, good);
     unsigned n_ok = 0;
     for (unsigned i = 0; i < rounds; i++) {
-        submit(client, SLUICE_READ);
-        fake_request request = serve(server, client);
+        remote_submit(client, SLUICE_READ);
+        fake_request request = remote_serve(server, client);
         Sluice__V1__Envelope envelope = SLUICE__V1__ENVELOPE__INIT;
         envelope.version = 1, envelope.correlation = request.msg->correlation;
         envelope.kind = SLUICE__V1__KIND__KIND_REPLY;
@@ -548,313 +482,6 @@ static void hostile_server_cannot_crash_the_client(void **state) {
     sluice_client_close(&client);
 }
 
-/* ---- pipelining and the descriptor ---- */
-
-static void wait_takes_its_own_and_leaves_the_others(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    sluice_ticket tickets[3];
-    fake_request requests[3];
-    sluice_cause cause;
-    for (int i = 0; i < 3; i++) {
-        tickets[i] = submit(client, SLUICE_WRITE);
-        requests[i] = serve(server, client);
-    }
-    for (int i = 2; i >= 0; i--) { /* answered backwards */
-        fake_server_write_reply(server, &requests[i], (uint64_t)i + 10, false);
-        fake_request_fini(&requests[i]);
-    }
-    sluice_result *result = NULL;
-    assert_ok(sluice_wait(client, tickets[0], &result, &cause), cause);
-    assert_int_equal(sluice_result_changes(result), 10);
-    sluice_result_destroy(&result);
-    assert_int_equal(sluice_client_inflight(client), 2);
-    sluice_completion completion = completion_of(client, SLUICE_OK);
-    assert_int_equal(completion.ticket, tickets[2]);
-    sluice_result_destroy(&completion.result);
-    assert_ok(sluice_wait(client, tickets[1], NULL, &cause), cause);
-    assert_int_equal(sluice_wait(client, tickets[1], NULL, &cause), SLUICE_INVALID);
-    assert_int_equal(sluice_wait(client, 0, NULL, &cause), SLUICE_INVALID);
-    assert_int_equal(sluice_wait(client, 12345, NULL, &cause), SLUICE_INVALID);
-    assert_int_equal(sluice_client_inflight(client), 0);
-    assert_false(sluice_poll(client, 60000, &completion)); /* nothing in flight: says so at once */
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-static void more_than_max_inflight_is_overloaded_at_once(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, two_in_flight);
-    submit(client, SLUICE_WRITE);
-    fake_request request = serve(server, client);
-    submit(client, SLUICE_WRITE);
-    sluice_request *third = request_new(client, SLUICE_WRITE);
-    sluice_cause cause;
-    assert_int_equal(sluice_submit(client, &third, NULL, NULL, &cause), SLUICE_OVERLOADED);
-    assert_non_null(third);
-    assert_true(cause.retry_after_ms > 0);
-    assert_int_equal(sluice_exec(client, "x", NULL, 0, NULL, &cause), SLUICE_OVERLOADED);
-    fake_server_write_reply(server, &request, 1, false);
-    fake_request_fini(&request);
-    expect_end(client, SLUICE_OK);
-    assert_ok(sluice_submit(client, &third, NULL, NULL, &cause), cause);
-    request = serve(server, client);
-    assert_int_equal(request.msg->identity.sequence, 2); /* the refused one used up no id that matters */
-    fake_request_fini(&request);
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-static bool is_readable(int fd, int timeout_ms) {
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    return poll(&entry, 1, timeout_ms) == 1;
-}
-
-/* Waits until poll(0) has nothing to do and the descriptor agrees. */
-static void await_quiet(sluice_client *client, int fd) {
-    sluice_completion completion;
-    int64_t end_ns = sl_now_ns() + PATIENCE_MS * INT64_C(1000000);
-    while (is_readable(fd, 0)) {
-        assert_false(sluice_poll(client, 0, &completion));
-        if (sl_now_ns() > end_ns) fail_msg("the descriptor stays readable with nothing to do");
-    }
-}
-
-static void descriptor_is_readable_until_all_is_collected(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    int fd = sluice_client_fd(client);
-    assert_true(fd >= 0);
-    assert_int_equal(sluice_client_fd(client), fd);
-    fake_request requests[3];
-    for (int i = 0; i < 3; i++) {
-        submit(client, SLUICE_WRITE);
-        requests[i] = serve(server, client);
-    }
-    await_quiet(client, fd);
-    assert_false(is_readable(fd, 50)); /* idle while all are in flight */
-    for (int i = 0; i < 3; i++) fake_server_write_reply(server, &requests[i], 1, false);
-    sluice_completion completion;
-    for (int i = 0; i < 3; i++) {
-        assert_true(is_readable(fd, PATIENCE_MS));
-        assert_true(is_readable(fd, 0)); /* level: asking does not change it */
-        while (!sluice_poll(client, 0, &completion)) assert_true(is_readable(fd, PATIENCE_MS));
-        assert_int_equal(completion.err, SLUICE_OK);
-        sluice_result_destroy(&completion.result);
-        fake_request_fini(&requests[i]);
-    }
-    await_quiet(client, fd);
-    assert_false(is_readable(fd, 50));
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-static void descriptor_is_readable_at_a_deadline(void **state) {
-    (void)state;
-    sluice_client *client = client_open("ipc://nobody-listens-here", 150, NULL);
-    int fd = sluice_client_fd(client);
-    int64_t from = sl_now_ns();
-    submit(client, SLUICE_WRITE);
-    await_quiet(client, fd);
-    sluice_completion completion;
-    bool found = false;
-    while (!found && is_readable(fd, PATIENCE_MS)) found = sluice_poll(client, 0, &completion);
-    assert_true(found);
-    assert_int_equal(completion.err, SLUICE_UNREACHABLE);
-    int64_t took_ms = (sl_now_ns() - from) / 1000000;
-    assert_true(took_ms >= 149 && took_ms < 2000);
-    await_quiet(client, fd);
-    assert_false(is_readable(fd, 200)); /* the timer does not ring when nothing is in flight */
-    sluice_client_close(&client);
-}
-
-static void descriptor_drives_a_whole_exchange(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    int fd = sluice_client_fd(client);
-    unsigned n = support_scaled(500), done = 0;
-    for (unsigned submitted = 0; done < n;) {
-        while (submitted < n && sluice_client_inflight(client) < 8) {
-            submit(client, SLUICE_WRITE);
-            submitted++;
-        }
-        fake_request request;
-        while (fake_server_recv(server, 0, &request)) {
-            fake_server_write_reply(server, &request, 1, false);
-            fake_request_fini(&request);
-        }
-        sluice_completion completion;
-        if (!is_readable(fd, 1)) continue;
-        while (sluice_poll(client, 0, &completion)) {
-            assert_int_equal(completion.err, SLUICE_OK);
-            sluice_result_destroy(&completion.result);
-            done++;
-        }
-    }
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-/* ---- pings, goodbyes, the host's own messages ---- */
-
-typedef struct serving {
-    fake_server *server;
-    unsigned n;            /* requests to serve */
-    uint32_t version;      /* in pongs */
-    uint64_t goodbye_upto; /* ack_upto of the goodbye */
-    unsigned n_goodbyes, n_tells;
-} serving;
-
-/* Answers whatever comes, beside blocking calls. */
-static void *serve_all(void *context) {
-    serving *self = context;
-    for (unsigned i = 0; i < self->n; i++) {
-        fake_request request;
-        if (!fake_server_recv(self->server, PATIENCE_MS, &request)) break;
-        if (sluice_msg_is(request.msg, &sluice__v1__ping__descriptor)) {
-            Sluice__V1__Pong pong = SLUICE__V1__PONG__INIT;
-            pong.version_min = pong.version_max = self->version;
-            fake_server_body(self->server, &request, &pong.base);
-        } else if (sluice_msg_is(request.msg, &sluice__v1__goodbye__descriptor)) {
-            self->n_goodbyes++;
-            self->goodbye_upto = request.msg->identity.ack_upto;
-            Sluice__V1__GoodbyeReply reply = SLUICE__V1__GOODBYE_REPLY__INIT;
-            fake_server_body(self->server, &request, &reply.base);
-        } else if (sluice_msg_is(request.msg, &sluice__v1__query_request__descriptor)) {
-            Sluice__V1__QueryReply reply = SLUICE__V1__QUERY_REPLY__INIT;
-            fake_server_body(self->server, &request, &reply.base);
-        } else {
-            fake_server_write_reply(self->server, &request, 1, false);
-        }
-        fake_request_fini(&request);
-    }
-    return NULL;
-}
-
-static void client_pings_works_and_says_goodbye(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), PATIENCE_MS, NULL);
-    serving script = {.server = server, .n = 5, .version = SL_WIRE_VERSION};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, serve_all, &script), 0);
-    sluice_cause cause;
-    sluice_result *result = NULL;
-    sluice_err ping = sluice_client_ping(client, &cause);
-    sluice_err first = sluice_exec(client, "INSERT", NULL, 0, &result, &cause);
-    sluice_err second = sluice_exec(client, "INSERT", NULL, 0, NULL, &cause);
-    sluice_err query = sluice_query(client, "SELECT", NULL, 0, NULL, &cause);
-    sluice_client_close(&client);
-    pthread_join(thread, NULL);
-    assert_int_equal(ping, SLUICE_OK);
-    assert_int_equal(first, SLUICE_OK);
-    assert_int_equal(second, SLUICE_OK);
-    assert_int_equal(query, SLUICE_OK);
-    assert_int_equal(sluice_result_changes(result), 1); /* outlives the client */
-    assert_int_equal(sluice_result_commit_number(result), 7);
-    sluice_result_destroy(&result);
-    assert_int_equal(script.n_goodbyes, 1);
-    assert_int_equal(script.goodbye_upto, 2);
-    fake_server_close(&server);
-}
-
-static void ping_tells_a_server_of_another_version(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), PATIENCE_MS, NULL);
-    serving script = {.server = server, .n = 1, .version = 9};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, serve_all, &script), 0);
-    sluice_cause cause;
-    sluice_err err = sluice_client_ping(client, &cause);
-    pthread_join(thread, NULL);
-    assert_int_equal(err, SLUICE_UNSUPPORTED);
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-static void closing_with_a_silent_server_takes_half_a_second_at_most(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    for (int i = 0; i < 100; i++) submit(client, SLUICE_WRITE);
-    fake_request request = serve(server, client);
-    fake_request_fini(&request);
-    int64_t from = sl_now_ns();
-    sluice_client_close(&client);
-    assert_true(sl_now_ns() - from < INT64_C(1500) * 1000000);
-    fake_server_close(&server);
-}
-
-static void own_message_types_go_to_named_actors(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), 300, NULL);
-    sluice_cause cause;
-    assert_int_equal(sluice_client_register_type(client, &demo__v1__greeting__descriptor), SLUICE_OK);
-    assert_int_equal(sluice_client_register_type(client, &demo__v1__greeting__descriptor), SLUICE_OK);
-    submit(client, SLUICE_READ); /* brings the connection up */
-    fake_request request = serve(server, client);
-    fake_request_fini(&request);
-    /* The server's registry does not know demo types, so its answers are read here by name only. */
-    sluice_msg *msg = NULL, *reply = NULL;
-    assert_int_equal(sluice_msg_new(&sluice__v1__ping__descriptor, &msg), SLUICE_OK);
-    assert_ok(sluice_client_tell(client, "greeter", &msg, &cause), cause);
-    assert_null(msg);
-    request = serve(server, client);
-    assert_string_equal(request.to, "greeter");
-    assert_false(sluice_msg_is_ask(request.msg));
-    fake_request_fini(&request);
-    assert_int_equal(sluice_msg_new(&sluice__v1__ping__descriptor, &msg), SLUICE_OK);
-    assert_int_equal(sluice_client_ask(client, "", &msg, &reply, &cause), SLUICE_INVALID);
-    assert_non_null(msg);
-    assert_int_equal(sluice_client_ask(client, "greeter", &msg, &reply, &cause), SLUICE_TIMEOUT);
-    assert_null(reply);
-    sluice_msg_destroy(&msg);
-    fake_server_close(&server);
-    sluice_client_close(&client);
-}
-
-/* ---- threads ---- */
-
-typedef struct worker {
-    const char *url;
-    unsigned n, n_ok;
-} worker;
-
-static void *work(void *context) {
-    worker *self = context;
-    sluice_client *client = NULL;
-    if (sluice_client_open(self->url, NULL, &client, NULL) != SLUICE_OK) return NULL;
-    for (unsigned i = 0; i < self->n; i++) {
-        sluice_result *result = NULL;
-        if (sluice_exec(client, "INSERT", NULL, 0, &result, NULL) == SLUICE_OK) self->n_ok++;
-        sluice_result_destroy(&result);
-    }
-    sluice_client_close(&client);
-    return NULL;
-}
-
-static void clients_of_two_threads_do_not_meet(void **state) {
-    (void)state;
-    fake_server *server = fake_server_open(NULL);
-    unsigned n = support_scaled(500);
-    worker workers[2] = {{.url = fake_server_url(server), .n = n}, {.url = fake_server_url(server), .n = n}};
-    serving script = {.server = server, .n = 2 * (n + 1), .version = 1};
-    pthread_t threads[3];
-    assert_int_equal(pthread_create(&threads[2], NULL, serve_all, &script), 0);
-    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
-    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
-    assert_int_equal(workers[0].n_ok, n);
-    assert_int_equal(workers[1].n_ok, n);
-    assert_int_equal(script.n_goodbyes, 2);
-    fake_server_close(&server);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silent_server_ends_a_write_unknown_and_a_read_by_timeout),
@@ -869,16 +496,6 @@ int main(void) {
         cmocka_unit_test(typed_errors_arrive_with_their_cause),
         cmocka_unit_test(garbage_for_an_answer_leaves_a_write_unknown),
         cmocka_unit_test(hostile_server_cannot_crash_the_client),
-        cmocka_unit_test(wait_takes_its_own_and_leaves_the_others),
-        cmocka_unit_test(more_than_max_inflight_is_overloaded_at_once),
-        cmocka_unit_test(descriptor_is_readable_until_all_is_collected),
-        cmocka_unit_test(descriptor_is_readable_at_a_deadline),
-        cmocka_unit_test(descriptor_drives_a_whole_exchange),
-        cmocka_unit_test(client_pings_works_and_says_goodbye),
-        cmocka_unit_test(ping_tells_a_server_of_another_version),
-        cmocka_unit_test(closing_with_a_silent_server_takes_half_a_second_at_most),
-        cmocka_unit_test(own_message_types_go_to_named_actors),
-        cmocka_unit_test(clients_of_two_threads_do_not_meet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
