@@ -36,6 +36,7 @@ typedef struct show {
     char orders_log[PATH_MAX], catalog_log[PATH_MAX], stock_log[PATH_MAX];
     children children;
     http_connection connection;
+    bool compared; /* with dpkg-query, and found equal */
     bool failed;
 } show;
 
@@ -184,7 +185,8 @@ static void check_catalog(show *self)
     const char *argv[] = {program(self, "catalog-check", path), "--connect", self->gateway, "--dpkg", self->dpkg, NULL};
     printf("\nThe catalog against dpkg-query:\n");
     fflush(stdout);
-    if (run_to_end(argv, true, NULL, 0) != 0) fail(self, "the catalog differs from dpkg-query");
+    self->compared = run_to_end(argv, true, NULL, 0) == 0;
+    if (!self->compared) fail(self, "the catalog differs from dpkg-query");
 }
 
 static void ask_judge(show *self, const char *db, const char *what, const char *log, verdict *out)
@@ -210,11 +212,14 @@ static void score(show *self)
            " orders sent twice on purpose, each answered as one\n",
            reader.reads, reader.bad_reads, buyers.replayed);
     for (size_t i = 0; i < 2; i++) {
+        if (columns[i].tally.acknowledged == 0) { /* the judge may not even have found tables */
+            if (!interrupted) fail(self, "%s: nothing was written", columns[i].heading);
+            continue;
+        }
         if (!verdict_good(&columns[i].verdict)) fail(self, "%s: lost, doubled or wrong rows", columns[i].heading);
         if (columns[i].verdict.acknowledged != columns[i].tally.acknowledged)
             fail(self, "%s: %" PRIu64 " acknowledgements counted, %" PRIu64 " logged", columns[i].heading,
                  columns[i].tally.acknowledged, columns[i].verdict.acknowledged);
-        if (columns[i].tally.acknowledged == 0) fail(self, "%s: nothing was written", columns[i].heading);
         if (columns[i].tally.busy > 0) fail(self, "%s: a client saw SQLITE_BUSY", columns[i].heading);
     }
     if (reader.bad_reads > 0 || reader.busy > 0) fail(self, "the reader got wrong answers");
@@ -243,10 +248,12 @@ static int perform(show *self)
     http_connection_fini(&self->connection);
     stop_role(self, OWNER, "orders");
     score(self);
-    if (!cut_short && !self->serve && first_round_is_missing(self)) fail(self, "the catalog's first round did not end");
-    printf("\n%s\n", self->failed  ? "FAILED"
-                     : cut_short ? "Cut short. Nothing lost, nothing doubled, no BUSY."
-                                 : "Nothing lost, nothing doubled, no BUSY, the catalog equals dpkg-query.");
+    if (!interrupted && !self->compared) fail(self, "the catalog could not be compared");
+    if (self->failed)
+        printf("\nFAILED\n");
+    else
+        printf("\nNothing lost, nothing doubled, no BUSY%s.\n",
+               self->compared ? ", the catalog equals dpkg-query" : "; cut short, so the catalog was not compared");
     return self->failed ? 1 : cut_short ? 130 : 0;
 }
 
