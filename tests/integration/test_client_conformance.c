@@ -242,10 +242,8 @@ static void small_integers_by_the_million_come_back(sluice_client *client) {
     sluice_result *result = NULL;
     int64_t n = support_scaled(500000);
     sluice_value limit = sluice_integer(n);
-    assert_ok(sluice_query(client,
-                           "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < ?) SELECT i%10 FROM c",
-                           &limit, 1, &result, &cause),
-              cause);
+    const char *sql = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<?) SELECT i%10 FROM c";
+    assert_ok(sluice_query(client, sql, &limit, 1, &result, &cause), cause);
     int64_t seen = 0, sum = 0;
     while (sluice_result_next(result)) {
         seen++;
