@@ -53,7 +53,7 @@ static sluice_err set_names(sluice_client *client, const char *store, sluice_cau
 }
 
 /* A random id, so that no other client's receipts are ever met. */
-static sluice_err set_id(sluice_client *client, sluice_cause *cause) {
+sluice_err sl_client_draw_id(sluice_client *client, sluice_cause *cause) {
     uint8_t bytes[sizeof client->id + sizeof client->random];
     size_t done = 0;
     while (done < sizeof bytes) {
@@ -98,7 +98,7 @@ sluice_err sluice_client_open(const char *url, const sluice_client_options *opti
         err = sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a client");
         goto fail;
     }
-    err = set_id(client, cause);
+    err = sl_client_draw_id(client, cause);
     if (err == SLUICE_OK) err = open_transport(client, url, options, cause);
     if (err != SLUICE_OK) goto fail;
     *out = client;

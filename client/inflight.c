@@ -27,6 +27,7 @@ enum {
     MARGIN_SHARE = 16,      /* the server's deadline is a sixteenth earlier than the caller's, so that its own answer */
     MARGIN_MAX_MS = 20,     /* can still arrive; at most so much */
     OVERLOADED_RETRY_MS = 5,
+    TELL_SETTLED = 64,      /* so much may be settled before the server must be told, known session or not */
 };
 #define NS_PER_MS INT64_C(1000000)
 
@@ -55,7 +56,10 @@ static void finish(sluice_client *client, uint32_t index, sluice_err err, const 
         sl_pool_give(client->pool, &flight->msg);
     }
     flight->msg = NULL;
-    if (flight->receipt && !open) sl_sequences_settle(&client->pool->sequences, flight->sequence);
+    if (flight->receipt && flight->session == client->pool->session) {
+        if (!open) sl_sequences_settle(&client->pool->sequences, flight->sequence);
+        if (err == SLUICE_OK) client->had_receipt = true;
+    }
     sl_flights_make_ready(&client->flights, index);
 }
 
@@ -81,6 +85,41 @@ static void finish_all(sluice_client *client) {
     }
 }
 
+/* ---- ids ---- */
+
+/* What the server is told of what is settled. Nothing, until it is sure to know the session: an unknown session that
+ * has settled something is taken for an expired one, and the first writes may all have ended without reaching it. */
+static uint64_t told_settled(const sluice_client *client) {
+    uint64_t ack_upto = client->pool->sequences.ack_upto;
+    return client->had_receipt || ack_upto >= TELL_SETTLED ? ack_upto : 0;
+}
+
+/* Gives a write the next id of the present session. */
+static sluice_err give_new_id(sluice_client *client, sl_flight *flight, sluice_request *request, sl_identity *out) {
+    sluice_err err = sl_sequences_take(&client->pool->sequences, &flight->sequence);
+    if (err != SLUICE_OK) return err;
+    flight->session = client->pool->session;
+    flight->attempt = 0;
+    *out = (sl_identity){.sequence = flight->sequence};
+    memcpy(out->client, client->id, sizeof out->client);
+    if (request != NULL) {
+        memcpy(request->id, client->id, sizeof request->id);
+        request->session = flight->session;
+        request->sequence = flight->sequence;
+    }
+    return SLUICE_OK;
+}
+
+/* Begins a new session under a new id. Writes of the old one that are still open stay with the old id. */
+static sluice_err renew_session(sluice_client *client) {
+    sluice_err err = sl_client_draw_id(client, NULL);
+    if (err != SLUICE_OK) return err;
+    sl_sequences_fini(&client->pool->sequences);
+    client->pool->session++;
+    client->had_receipt = false;
+    return SLUICE_OK;
+}
+
 /* ---- sending ---- */
 
 static bool may_be_sent_again(const sluice_client *client, const sl_flight *flight) {
@@ -103,7 +142,8 @@ static sluice_err send_flight(sluice_client *client, uint32_t index, int64_t now
         return SLUICE_UNREACHABLE;
     }
     flight->msg->identity.attempt = flight->attempt;
-    if (flight->receipt) flight->msg->identity.ack_upto = client->pool->sequences.ack_upto;
+    if (flight->receipt && flight->session == client->pool->session)
+        flight->msg->identity.ack_upto = told_settled(client);
     sluice_err err = transport->ops->send(transport, &flight->msg, flight->to, now_ns);
     if (err != SLUICE_OK) {
         set_state(client, flight, SL_FLIGHT_WAITING);
@@ -243,11 +283,29 @@ static sluice_err callers_code(const sl_flight *flight, sluice_err code) {
     return flight->kind == SL_FLIGHT_WRITE && open && code != SLUICE_FATAL ? SLUICE_UNKNOWN : code;
 }
 
+/* The server has forgotten this client's session (it was silent for long). No copy of this write was or will be
+ * applied, so it may go again under an id of a new session. True: it is under way. */
+static bool begin_anew(sluice_client *client, uint32_t index) {
+    sl_flight *flight = &client->flights.at[index];
+    if (!flight->receipt || flight->in_doubt) return false;
+    if (flight->session == client->pool->session && renew_session(client) != SLUICE_OK) return false;
+    if (flight->renewed || client->transport->ops->moves) return false; /* the next call will do */
+    flight->renewed = true;
+    if (give_new_id(client, flight, flight->request, &flight->msg->identity) != SLUICE_OK) return false;
+    sluice_err err = send_flight(client, index, sl_now_ns());
+    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, index, err, "it could not be sent again");
+    return true;
+}
+
 /* Takes: *reply, an ERROR message. */
 static void on_error(sluice_client *client, uint32_t index, sluice_msg **reply) {
     sl_flight *flight = &client->flights.at[index];
     sluice_cause cause;
     sluice_err code = sl_msg_cause(*reply, &cause);
+    if (code == SLUICE_SESSION_EXPIRED && begin_anew(client, index)) {
+        sl_pool_give(client->pool, reply);
+        return;
+    }
     bool known = code != SLUICE_OK && strcmp(sluice_err_name(code), "unlisted") != 0;
     if (!known) code = flight->kind == SL_FLIGHT_WRITE ? SLUICE_UNKNOWN : SLUICE_IO;
     sl_pool_give(client->pool, &flight->reply);
@@ -399,18 +457,15 @@ static sluice_err give_id(sluice_client *client, sl_flight *flight, const sl_out
     Sluice__V1__WriteRequest *body = (Sluice__V1__WriteRequest *)msg->body;
     body->receipt = client->receipts;
     if (!client->receipts) return SLUICE_OK;
-    if (outgoing->again) {
-        flight->sequence = outgoing->request->sequence;
-        flight->attempt = outgoing->request->attempt + 1;
-        flight->in_doubt = true;
-    } else {
-        sluice_err err = sl_sequences_take(&client->pool->sequences, &flight->sequence);
-        if (err != SLUICE_OK) return err;
-        if (outgoing->request != NULL) outgoing->request->sequence = flight->sequence;
-    }
     flight->receipt = true;
-    memcpy(msg->identity.client, client->id, sizeof client->id);
+    if (!outgoing->again) return give_new_id(client, flight, outgoing->request, &msg->identity);
+    const sluice_request *request = outgoing->request;
+    flight->session = request->session;
+    flight->sequence = request->sequence;
+    flight->attempt = request->attempt + 1;
+    flight->in_doubt = true;
     msg->identity.sequence = flight->sequence;
+    memcpy(msg->identity.client, request->id, sizeof request->id);
     return SLUICE_OK;
 }
 
@@ -420,7 +475,7 @@ static void set_header(const sluice_client *client, const sl_flight *flight, uin
     msg->flags = SL_MSG_ASK;
     msg->correlation = flight->correlation;
     msg->deadline_ns = flight->deadline_ns - margin_ns;
-    if (flight->receipt) msg->identity.ack_upto = client->pool->sequences.ack_upto;
+    if (flight->receipt && flight->session == client->pool->session) msg->identity.ack_upto = told_settled(client);
     if (flight->kind == SL_FLIGHT_GOODBYE) msg->identity.ack_upto = client->pool->sequences.next - 1;
     msg->identity.attempt = flight->attempt;
 }

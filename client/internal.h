@@ -51,7 +51,8 @@ typedef struct sl_pool {
     unsigned n_free, n_free_requests;
     sluice_msg *free;
     sluice_request *free_requests;
-    sl_sequences sequences;
+    sl_sequences sequences; /* of the latest session */
+    uint32_t session;       /* counts the client's sessions; an id of an earlier one is no longer settled here */
 } sl_pool;
 
 sl_pool *sl_pool_new(void);
@@ -106,8 +107,10 @@ typedef struct sl_flight {
     uint8_t tries;        /* of the back-off */
     bool receipt;
     bool sent_once;       /* at least one copy left */
+    bool renewed;         /* was given a new id already, because its session had expired */
     bool in_doubt;        /* a copy left and was neither answered with a definite no nor with OK */
     uint32_t attempt;
+    uint32_t session;     /* the sequence belongs to */
     uint64_t sequence;    /* 0: none */
     uint64_t connection;  /* the connection the latest copy went by */
     const char *to;       /* receiver's registered name */
@@ -165,6 +168,7 @@ struct sluice_client {
     uint8_t id[16];
     uint64_t random; /* state of the jitter's generator, never 0 */
     bool receipts;
+    bool had_receipt; /* a write of this session ended OK, so the server knows the session, on disk */
     bool closed;    /* the runtime is going down */
     bool connected; /* as last seen */
     bool unflushed; /* something was gathered since the last flush */
@@ -178,6 +182,9 @@ struct sluice_client {
     struct sl_notify *notify; /* NULL until sluice_client_fd */
     char writer[SL_CLIENT_NAME_SIZE], readers[SL_CLIENT_NAME_SIZE];
 };
+
+/* Draws a new random client id, which begins a new session. Errors: SYSTEM. */
+SLUICE_NODISCARD sluice_err sl_client_draw_id(sluice_client *client, sluice_cause *cause);
 
 /* ---- inflight.c ---- */
 
@@ -229,7 +236,9 @@ struct sluice_request {
     bool called;           /* a call of it has ended: `ended` says how */
     bool unknown;          /* it ended UNKNOWN and has an id, which is still open */
     sluice_err ended;
-    uint64_t sequence;     /* of the latest call; 0: none */
+    uint8_t id[16];        /* client's, of the latest call */
+    uint32_t session;      /* as well */
+    uint64_t sequence;     /* as well; 0: none */
     uint32_t attempt;
 };
 

@@ -51,7 +51,8 @@ void sluice_request_destroy(sluice_request **request) {
     if (request == NULL || *request == NULL) return;
     sl_pool *pool = (*request)->pool;
     /* Nobody can ask for this id again. */
-    if ((*request)->unknown && !pool->closed) sl_sequences_settle(&pool->sequences, (*request)->sequence);
+    if ((*request)->unknown && (*request)->session == pool->session)
+        sl_sequences_settle(&pool->sequences, (*request)->sequence);
     sl_pool_give(pool, &(*request)->msg);
     sl_pool_give_request(pool, request);
     sl_pool_drop(&pool);

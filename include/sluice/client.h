@@ -12,7 +12,8 @@
  *   any other code   no effect, now and later
  * Every call returns by its deadline. The client reconnects by itself. After a reconnect, and when the server answers
  * that it is starting or stopping, remote reads and remote writes with receipts are sent again, a write with the same
- * id, until the deadline; the server's receipts make that safe. Writes without receipts are sent once.
+ * id, until the deadline; the server's receipts make that safe. Writes without receipts are sent once. A client that
+ * was silent for so long that the server forgot it begins a new session by itself.
  * A read or ask without an answer ends with TIMEOUT; what never left, for want of a connection, with UNREACHABLE.
  *
  * Threads: a client, its requests and results belong to one thread at a time; open one client per thread, they are
