@@ -364,37 +364,40 @@ static void destroying_an_unknown_request_settles_its_id(void **state) {
 static void expired_session_is_replaced_by_a_new_one(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
-    submit(client, SLUICE_WRITE);
-    fake_request request = serve(server, client);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
+    remote_submit(client, SLUICE_WRITE);
+    fake_request request = remote_serve(server, client);
     uint8_t old_id[16], new_id[16];
     memcpy(old_id, request.msg->identity.client, sizeof old_id);
     fake_server_write_reply(server, &request, 1, false);
     fake_request_fini(&request);
-    expect_end(client, SLUICE_OK);
+    remote_expect_end(client, SLUICE_OK);
 
     /* An hour later: three writes at once, all refused, go again under one new id. */
     fake_request refused[3];
     for (int i = 0; i < 3; i++) {
-        submit(client, SLUICE_WRITE);
-        refused[i] = serve(server, client);
+        remote_submit(client, SLUICE_WRITE);
+        refused[i] = remote_serve(server, client);
         assert_memory_equal(refused[i].msg->identity.client, old_id, sizeof old_id);
         assert_int_equal(refused[i].msg->identity.ack_upto, 1);
     }
     for (int i = 0; i < 3; i++) fake_server_error(server, &refused[i], SLUICE_SESSION_EXPIRED, "begin a new one");
+    fake_request anew[3];
     for (int i = 0; i < 3; i++) {
-        request = serve(server, client);
-        if (i == 0) memcpy(new_id, request.msg->identity.client, sizeof new_id);
-        assert_memory_equal(request.msg->identity.client, new_id, sizeof new_id);
+        anew[i] = remote_serve(server, client);
+        if (i == 0) memcpy(new_id, anew[i].msg->identity.client, sizeof new_id);
+        assert_memory_equal(anew[i].msg->identity.client, new_id, sizeof new_id);
         assert_memory_not_equal(new_id, old_id, sizeof old_id);
-        assert_int_equal(request.msg->identity.sequence, i + 1);
-        assert_int_equal(request.msg->identity.attempt, 0);
-        assert_int_equal(request.msg->identity.ack_upto, 0);
-        fake_server_write_reply(server, &request, 1, false);
-        fake_request_fini(&request);
+        assert_int_equal(anew[i].msg->identity.sequence, i + 1);
+        assert_int_equal(anew[i].msg->identity.attempt, 0);
+        assert_int_equal(anew[i].msg->identity.ack_upto, 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        fake_server_write_reply(server, &anew[i], 1, false);
+        fake_request_fini(&anew[i]);
         fake_request_fini(&refused[i]);
     }
-    for (int i = 0; i < 3; i++) expect_end(client, SLUICE_OK);
+    for (int i = 0; i < 3; i++) remote_expect_end(client, SLUICE_OK);
     assert_int_equal(client->pool->sequences.ack_upto, 3);
     fake_server_close(&server);
     sluice_client_close(&client);
@@ -403,19 +406,20 @@ static void expired_session_is_replaced_by_a_new_one(void **state) {
 static void unknown_write_of_an_expired_session_stays_unknown(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), 200, NULL);
-    sluice_request *request = request_new(client, SLUICE_WRITE), *other = request_new(client, SLUICE_WRITE);
+    sluice_client *client = remote_client_open(fake_server_url(server), 200, NULL);
+    sluice_request *request = remote_request_new(client, SLUICE_WRITE);
+    sluice_request *other = remote_request_new(client, SLUICE_WRITE);
     sluice_cause cause;
     assert_int_equal(sluice_call(client, request, NULL, &cause), SLUICE_UNKNOWN);
     fake_request lost;
     assert_true(fake_server_recv(server, PATIENCE_MS, &lost));
     sluice_client_set_timeout(client, PATIENCE_MS);
-    submit(client, SLUICE_WRITE);
-    fake_request expired = serve(server, client);
+    remote_submit(client, SLUICE_WRITE);
+    fake_request expired = remote_serve(server, client);
     fake_server_error(server, &expired, SLUICE_SESSION_EXPIRED, "begin a new one");
-    fake_request anew = serve(server, client);
+    fake_request anew = remote_serve(server, client);
     fake_server_write_reply(server, &anew, 1, false);
-    expect_end(client, SLUICE_OK);
+    remote_expect_end(client, SLUICE_OK);
     /* Asked again it bears the id it had, and nothing better can be said. */
     answering answer = {.server = server, .error = SLUICE_SESSION_EXPIRED};
     assert_int_equal(call_answered(client, request, true, &answer, NULL), SLUICE_UNKNOWN);
@@ -438,23 +442,23 @@ static void unknown_write_of_an_expired_session_stays_unknown(void **state) {
 static void server_is_told_of_settled_writes_once_it_knows_the_session(void **state) {
     (void)state;
     fake_server *server = fake_server_open(NULL);
-    sluice_client *client = client_open(fake_server_url(server), LONG_MS, NULL);
+    sluice_client *client = remote_client_open(fake_server_url(server), LONG_MS, NULL);
     for (int i = 0; i < 3; i++) { /* it may never have heard of these, as far as can be known */
-        submit(client, SLUICE_WRITE);
-        fake_request request = serve(server, client);
+        remote_submit(client, SLUICE_WRITE);
+        fake_request request = remote_serve(server, client);
         assert_int_equal(request.msg->identity.ack_upto, 0);
         fake_server_error(server, &request, SLUICE_OVERLOADED, "not now");
         fake_request_fini(&request);
-        expect_end(client, SLUICE_OVERLOADED);
+        remote_expect_end(client, SLUICE_OVERLOADED);
     }
     const uint64_t told[] = {0, 4};
     for (int i = 0; i < 2; i++) {
-        submit(client, SLUICE_WRITE);
-        fake_request request = serve(server, client);
+        remote_submit(client, SLUICE_WRITE);
+        fake_request request = remote_serve(server, client);
         assert_int_equal(request.msg->identity.ack_upto, told[i]);
         fake_server_write_reply(server, &request, 1, false);
         fake_request_fini(&request);
-        expect_end(client, SLUICE_OK);
+        remote_expect_end(client, SLUICE_OK);
     }
     fake_server_close(&server);
     sluice_client_close(&client);
