@@ -2,6 +2,8 @@
 /* A client against a scripted server; see remote.h. */
 #include "support/remote.h"
 
+#include "sluice/v1/query.pb-c.h"
+
 #include "port.h"
 
 sluice_client *remote_client_open(const char *url, uint32_t timeout_ms, void (*adjust)(sluice_client_options *)) {
@@ -64,4 +66,13 @@ sluice_completion remote_completion_of(sluice_client *client, sluice_err err) {
 void remote_expect_end(sluice_client *client, sluice_err err) {
     sluice_completion completion = remote_completion_of(client, err);
     sluice_result_destroy(&completion.result);
+}
+
+void remote_connect(fake_server *server, sluice_client *client) {
+    remote_submit(client, SLUICE_READ);
+    fake_request request = remote_serve(server, client);
+    Sluice__V1__QueryReply reply = SLUICE__V1__QUERY_REPLY__INIT;
+    fake_server_body(server, &request, &reply.base);
+    fake_request_fini(&request);
+    remote_expect_end(client, SLUICE_OK);
 }

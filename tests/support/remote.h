@@ -23,6 +23,9 @@ sluice_ticket remote_submit(sluice_client *client, sluice_request_kind kind);
 /* Takes the next request, letting the client do its part meanwhile. Nothing may complete. */
 fake_request remote_serve(fake_server *server, sluice_client *client);
 
+/* Brings the connection up by one read, so that what follows depends on no time of connecting. */
+void remote_connect(fake_server *server, sluice_client *client);
+
 /* Waits for the next completion and checks its code. The caller destroys its result. */
 sluice_completion remote_completion_of(sluice_client *client, sluice_err err);
 /* The same, and the result is destroyed. */
