@@ -176,6 +176,21 @@ expect 0 "$bin/catalog-query" --connect "$gateway" owner /usr/bin/new
 grep -qx 'foreign:i386' "$work/last" || fail "catalog-query does not know the owner"
 expect 0 "$bin/catalog-query" --connect "$gateway" needed-by libother
 expect 1 "$bin/catalog-query" --connect "$gateway" needed-by nothing-of-the-kind
+# A slice is taken from a worker's hands again and again: its writes must begin to be refused.
+"$bin/catalog-worker" --connect "$gateway" --worker victim --dpkg "$root" --lease 1 --pipeline 1 \
+    --log "$work/ack.victim" >"$work/out.victim" 2>&1 &
+victim=$!
+pids+=("$victim")
+# shellcheck disable=SC2317 # called by until_true
+robbed() {
+    "$SLUICE_BIN/sluice" --connect "$gateway" exec \
+        "UPDATE slice SET owner = 'thief' WHERE owner LIKE 'victim.%'" >/dev/null || return 1
+    tail -1 "$work/out.victim" | grep -q ' refused=[1-9]'
+}
+until_true 90 robbed || fail "the worker went on writing to slices that were no longer its own"
+kill -TERM "$victim"
+wait "$victim" || fail "the robbed worker ended with $?"
+expect 0 "$bin/catalog-check" --connect "$gateway" --dpkg "$root"
 kill -TERM "$orders"
 wait "$orders" || fail "orders ended with $?"
 expect 0 "$bin/judge" --db "$work/workers.db" catalog "$work"/ack.*
