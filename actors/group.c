@@ -149,6 +149,7 @@ static void run_again(sl_group *self) {
     while (again) {
         again = false;
         rollback(self);
+        self->now_ns = sl_now_ns();
         self->replays++;
         sl_count(self->options.store, group_replays, 1);
         if (begin(self, &cause) != SLUICE_OK) {
@@ -172,7 +173,7 @@ static sl_slot *new_slot(sl_group *self, sluice_msg **request) {
         self->slots = grown;
         self->room = room;
     }
-    if (self->n_slots == 0) self->began_ns = sl_now_ns();
+    if (self->n_slots == 0) self->began_ns = self->now_ns = sl_now_ns();
     sl_slot *slot = &self->slots[self->n_slots++];
     memset(slot, 0, sizeof *slot);
     slot->request = *request;
@@ -252,7 +253,7 @@ void sl_group_refuse(sl_group *self, sluice_msg **request, const sluice_cause *c
 
 void sl_group_add(sl_group *self, sluice_msg **request) {
     sluice_cause cause = {.statement = -1};
-    int64_t now_ns = sl_now_ns();
+    int64_t now_ns = self->now_ns = sl_now_ns();
     if ((*request)->deadline_ns != 0 && now_ns >= (*request)->deadline_ns) {
         (void)sluice_cause_set(&cause, SLUICE_EXPIRED, "the deadline passed while the request waited");
         sl_count(self->options.store, expired, 1);
@@ -287,7 +288,7 @@ bool sl_group_pending(const sl_group *self) { return self->n_slots != 0; }
 bool sl_group_full(const sl_group *self) {
     const sluice_store_options *options = &self->options.store->options;
     return self->must_commit || self->bytes >= options->group_max_bytes ||
-           (self->n_slots != 0 && sl_now_ns() - self->began_ns >= (int64_t)options->group_max_ms * 1000000);
+           (self->n_slots != 0 && self->now_ns - self->began_ns >= (int64_t)options->group_max_ms * 1000000);
 }
 
 /* ---- answers ---- */

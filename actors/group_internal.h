@@ -43,7 +43,7 @@ struct sl_group {
     sl_slot *slots;
     uint32_t n_slots, room;
     size_t bytes;
-    int64_t began_ns;
+    int64_t began_ns, now_ns; /* now: when the latest request came */
     bool in_transaction, has_same, must_commit;
     bool damaged; /* a request found the file corrupt */
     unsigned replays;

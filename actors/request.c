@@ -32,6 +32,7 @@
 
 #define REQUEST_MAX_NS ((int64_t)30 * 1000000000) /* no request holds the writer longer, whatever its deadline */
 #define CAUTION 256u
+#define PACKED_OUTCOME_MAX 40u
 
 /* ---- slots ---- */
 
@@ -109,7 +110,7 @@ static sluice_err run_statement(sl_group *group, sl_slot *slot, const Sluice__V1
 
 static sluice_err run_statements(sl_group *group, sl_slot *slot, const Sluice__V1__WriteRequest *body,
                                  bool *must_undo, sluice_cause *cause) {
-    int64_t limit = sl_now_ns() + REQUEST_MAX_NS, deadline = slot->request->deadline_ns;
+    int64_t limit = group->now_ns + REQUEST_MAX_NS, deadline = slot->request->deadline_ns;
     sl_run run = {.max_bytes = group->options.store->options.max_result_bytes,
                   .deadline_ns = deadline != 0 && deadline < limit ? deadline : limit};
     if (body->n_statements > SL_OUTCOMES_INLINE) {
@@ -149,7 +150,9 @@ static sluice_err write_receipt(sl_group *group, sl_slot *slot, sluice_cause *ca
         (void)sluice_cause_set(cause, err, "out of memory");
         goto done;
     }
-    size_t size = sluice__v1__write_reply__get_packed_size(&reply);
+    /* Two numbers, three tags and two lengths: without rows a result has an upper bound, which saves measuring it. */
+    size_t size = slot->reply != NULL ? sluice__v1__write_reply__get_packed_size(&reply)
+                                      : slot->n_outcomes * PACKED_OUTCOME_MAX;
     if (size > group->scratch_size) {
         uint8_t *grown = realloc(group->scratch, size * 2);
         if (grown == NULL) {
@@ -159,7 +162,7 @@ static sluice_err write_receipt(sl_group *group, sl_slot *slot, sluice_cause *ca
         group->scratch = grown;
         group->scratch_size = size * 2;
     }
-    sluice__v1__write_reply__pack(&reply, group->scratch);
+    size = sluice__v1__write_reply__pack(&reply, group->scratch);
     err = sl_receipts_insert(group->receipts, slot->session, slot->request->identity.sequence, group->number + 1,
                              slot->digest, group->scratch, size, &slot->receipt_id, cause);
 done:
