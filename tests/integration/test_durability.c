@@ -155,6 +155,41 @@ static void store_on_a_full_disk_serves_reads_and_refuses_writes(void **state) {
     assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM t"), 2);
 }
 
+static bool write_works(void *context) {
+    (void)context;
+    sluice_err err = kit_ask(&kit, insert(), NULL);
+    if (err != SLUICE_OK) assert_int_equal(err, SLUICE_NO_SPACE);
+    return err == SLUICE_OK;
+}
+
+static void log_that_cannot_be_emptied_at_start_pauses_the_writer_until_there_is_space(void **state) {
+    (void)state;
+    kit_free(&kit); /* no thread may be alive at fork */
+    kit_new(&kit);
+    sluice_runtime_destroy(&kit.runtime);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) { /* leaves a log behind, as a crash does */
+        assert_ok(sluice_runtime_new(NULL, &kit.runtime, &kit.cause), kit.cause);
+        kit_open(&kit);
+        sluice_err err = kit_exec(&kit, "CREATE TABLE t(a INTEGER PRIMARY KEY)");
+        if (err == SLUICE_OK) err = kit_ask(&kit, insert(), NULL);
+        _exit(err == SLUICE_OK ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_ok(sluice_runtime_new(NULL, &kit.runtime, &kit.cause), kit.cause);
+    kit.vfs = FAULT_VFS_NAME;
+    atomic_store(&fault.database_full, true);
+    kit_open(&kit);
+    assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM t"), 1);
+    assert_int_equal(kit_ask(&kit, insert(), NULL), SLUICE_NO_SPACE);
+    atomic_store(&fault.database_full, false);
+    support_await(write_works, NULL, 10000);
+    assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM t"), 2);
+}
+
 static void renamed_database_is_noticed_before_the_next_acknowledgement(void **state) {
     (void)state;
     char *elsewhere = support_path(kit.directory, "elsewhere.db");
@@ -194,6 +229,7 @@ int main(void) {
         TEST(default_end_is_its_own_exit_code_and_a_new_process_may_open),
         TEST(full_disk_is_a_definite_no_and_writes_resume_when_there_is_space),
         TEST(store_on_a_full_disk_serves_reads_and_refuses_writes),
+        TEST(log_that_cannot_be_emptied_at_start_pauses_the_writer_until_there_is_space),
         TEST(renamed_database_is_noticed_before_the_next_acknowledgement),
         TEST(deleted_log_is_noticed_while_the_store_is_idle),
         TEST(failed_write_to_the_log_is_never_reported_as_done),

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <sqlite3.h>
 
 static store_kit kit;
 
@@ -162,6 +163,61 @@ static void store_may_be_closed_after_its_runtime(void **state) {
     assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM sqlite_schema WHERE name='t'"), 1);
 }
 
+static int64_t foreign_integer(sqlite3 *db, const char *sql) {
+    sqlite3_stmt *stmt = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    int64_t value = sqlite3_column_int64(stmt, 0);
+    sqlite3_finalize(stmt);
+    return value;
+}
+
+static void shared_file_may_be_read_by_another_process(void **state) {
+    (void)state;
+    kit.options.file_mode = SLUICE_FILE_SHARED;
+    kit_open(&kit);
+    assert_ok(kit_exec(&kit, "CREATE TABLE t(a)"), kit.cause);
+    int ready[2], done[2];
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(done), 0);
+    char byte = 0;
+    /* sqlite3, the shell, is not needed: this program is called again as the other process. */
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char from[16], to[16];
+        snprintf(from, sizeof from, "%d", ready[0]);
+        snprintf(to, sizeof to, "%d", done[1]);
+        execl("/proc/self/exe", "test_store", "read", kit.path, from, to, (char *)NULL);
+        _exit(127);
+    }
+    for (int i = 1; i <= 3; i++) {
+        assert_ok(kit_exec(&kit, "INSERT INTO t VALUES(1)"), kit.cause);
+        assert_int_equal(write(ready[1], &byte, 1), 1);
+        assert_int_equal(read(done[0], &byte, 1), 1);
+        assert_int_equal(byte, i); /* what was acknowledged is seen */
+    }
+    close(ready[1]);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(ready[0]), close(done[0]), close(done[1]);
+}
+
+/* The other process of the test above: counts rows whenever it is asked to. */
+static int read_for_parent(char **argv) {
+    int from = atoi(argv[3]), to = atoi(argv[4]);
+    sqlite3 *db = NULL;
+    if (sqlite3_open_v2(argv[2], &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK) return 1;
+    char byte;
+    /* The parent's end of `ready` is open here too: three questions, then the end. */
+    for (int i = 0; i < 3 && read(from, &byte, 1) == 1; i++) {
+        byte = (char)foreign_integer(db, "SELECT count(*) FROM t");
+        if (write(to, &byte, 1) != 1) return 1;
+    }
+    return sqlite3_close(db);
+}
+
 static void store_opens_and_closes_many_times(void **state) {
     (void)state;
     unsigned n = support_scaled(30);
@@ -177,7 +233,8 @@ static void store_opens_and_closes_many_times(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc == 5) return read_for_parent(argv);
     const struct CMUnitTest tests[] = {
         TEST(store_keeps_what_it_acknowledged_over_a_reopen),
         TEST(what_is_no_database_is_refused_and_left_as_it_was),
@@ -187,6 +244,7 @@ int main(void) {
         TEST(two_stores_live_in_one_runtime_under_different_names),
         TEST(requests_that_wait_at_close_are_answered_closed_or_done),
         TEST(store_may_be_closed_after_its_runtime),
+        TEST(shared_file_may_be_read_by_another_process),
         TEST(store_opens_and_closes_many_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

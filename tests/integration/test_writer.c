@@ -314,6 +314,43 @@ static void random_groups_equal_their_solo_runs(void **state) {
     kit_new(&kit);
 }
 
+static void failing_batch_costs_its_neighbours_nothing(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 50; i++) {
+        kit_send(&kit, insert_number(i), 0);
+        sluice_msg *request = kit_request();
+        (void)kit_add(request, "INSERT INTO log(n) VALUES(1)", 0, NULL);
+        Sluice__V1__Statement *statement = kit_add(request, "UPDATE t SET c=1 WHERE b='sold out'", 0, NULL);
+        statement->guard_case = SLUICE__V1__STATEMENT__GUARD_EXPECT_CHANGES;
+        statement->expect_changes = 1;
+        kit_send(&kit, request, 0);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        sluice_msg *reply = kit_receive(&kit);
+        assert_int_equal(kit_outcome(&kit, reply), i % 2 == 0 ? SLUICE_OK : SLUICE_GUARD_FAILED);
+        sluice_msg_destroy(&reply);
+    }
+    assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM log"), 0);
+    assert_int_equal(kit_stats(&kit).group_replays, 0);
+}
+
+static void trouble_in_series_runs_groups_again_only_a_few_times(void **state) {
+    (void)state;
+    enum { N = 200 };
+    for (unsigned i = 0; i < N; i++) { /* each keeps the row before the bad one, unless it is undone */
+        sluice_msg *request = kit_request();
+        (void)kit_add(request, "INSERT OR FAIL INTO t(b) VALUES('first'),('taken')", 0, NULL);
+        kit_send(&kit, request, 0);
+    }
+    for (unsigned i = 0; i < N; i++) {
+        sluice_msg *reply = kit_receive(&kit);
+        assert_int_equal(kit_outcome(&kit, reply), SLUICE_CONSTRAINT);
+        sluice_msg_destroy(&reply);
+    }
+    assert_int_equal(kit_integer(&kit, "SELECT count(*) FROM t"), 1);
+    assert_true(kit_stats(&kit).group_replays <= 2);
+}
+
 static void guard_failure_names_the_statement_and_the_numbers(void **state) {
     (void)state;
     sluice_msg *request = kit_request();
@@ -516,6 +553,8 @@ int main(void) {
         TEST(each_of_256_equals_its_solo_run),
         TEST(every_bad_statement_harms_only_itself_at_any_position),
         TEST(random_groups_equal_their_solo_runs),
+        TEST(failing_batch_costs_its_neighbours_nothing),
+        TEST(trouble_in_series_runs_groups_again_only_a_few_times),
         TEST(guard_failure_names_the_statement_and_the_numbers),
         TEST(parameter_rows_run_once_each_and_all_or_none),
         TEST(expired_request_is_never_run),

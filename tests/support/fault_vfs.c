@@ -26,6 +26,7 @@ static int on_read(sqlite3_file *file, void *data, int n, sqlite3_int64 at) {
 }
 static int on_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 at) {
     if (((fault_file *)file)->wal && atomic_load(&fault.wal_full)) return SQLITE_FULL;
+    if (!((fault_file *)file)->wal && atomic_load(&fault.database_full)) return SQLITE_FULL;
     if (((fault_file *)file)->wal && atomic_load(&fault.fail_wal_write)) return SQLITE_IOERR_WRITE;
     return below(file)->pMethods->xWrite(below(file), data, n, at);
 }

@@ -14,6 +14,7 @@
 typedef struct fault_vfs {
     _Atomic int fail_wal_syncs;  /* so many syncs of the log fail with IOERR_FSYNC, then they work again */
     _Atomic bool wal_full;       /* writes to the log fail with SQLITE_FULL */
+    _Atomic bool database_full;  /* writes to the database file fail with SQLITE_FULL */
     _Atomic bool fail_wal_write; /* writes to the log fail with IOERR_WRITE */
     _Atomic bool hold_wal_sync;  /* syncs of the log wait here until it is false */
     _Atomic int held;            /* waiting at the gate now */
