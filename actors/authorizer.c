@@ -9,8 +9,8 @@
  *
  * Invariants
  *  1. The product's own SQL (conn->own > 0) always passes; it is never built from a client's text.
- *  2. No client statement touches a table whose name begins with "sluice_", nor opens or ends a transaction, nor changes
- *     a setting of the connection.
+ *  2. No client statement touches a table whose name begins with "sluice_", opens or ends a transaction, or changes a
+ *     setting of the connection.
  *  3. Direct writes to sqlite_schema do not reach here: DEFENSIVE refuses them. DDL asks for INSERT, UPDATE and DELETE
  *     on sqlite_master, and those pass.
  */
@@ -59,7 +59,8 @@ static int on_read(sl_conn *conn, const char *table) {
 static int on_function(sl_conn *conn, const char *name) {
     if (equal(name, "load_extension"))
         return deny(conn, "load_extension is off; the service that embeds the store registers functions");
-    if (equal(name, "fts3_tokenizer")) return deny(conn, "fts3_tokenizer is off; name a built-in tokenizer in the table");
+    if (equal(name, "fts3_tokenizer"))
+        return deny(conn, "fts3_tokenizer is off; name a built-in tokenizer in the table");
     if (equal(name, "last_insert_rowid")) conn->found.uses_last_rowid = true;
     return SQLITE_OK;
 }
@@ -126,9 +127,9 @@ static int authorize(void *context, int action, const char *a, const char *b, co
     case SQLITE_CREATE_VTABLE: return on_virtual_table(conn, a, b, database);
     case SQLITE_PRAGMA: return on_pragma(conn, a, b);
     case SQLITE_TRANSACTION:
-        return deny(conn, "BEGIN, COMMIT and ROLLBACK are the writer's; send the statements as one batch, it is atomic");
+        return deny(conn, "BEGIN, COMMIT and ROLLBACK are the writer's; send the statements as one atomic batch");
     case SQLITE_SAVEPOINT:
-        return deny(conn, "SAVEPOINT and RELEASE are the writer's; send the statements as one batch, it is atomic");
+        return deny(conn, "SAVEPOINT and RELEASE are the writer's; send the statements as one atomic batch");
     case SQLITE_ATTACH:
     case SQLITE_DETACH:
         return deny(conn, "ATTACH, DETACH and VACUUM are not for clients; open another store for another file");

@@ -150,7 +150,7 @@ static sluice_err expect_pragma(sl_conn *conn, const char *sql, const char *expe
 
 static sluice_err configure_file(sl_conn *conn, const sl_conn_options *options, sluice_cause *cause) {
     sluice_err err = sl_conn_own_exec(
-        conn, "PRAGMA mmap_size=0; PRAGMA cell_size_check=1; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;", cause);
+        conn, "PRAGMA mmap_size=0; PRAGMA cell_size_check=1; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192", cause);
     if (err != SLUICE_OK) return err;
     err = expect_pragma(conn, options->role == SL_CONN_WRITER ? "PRAGMA journal_mode=WAL" : "PRAGMA journal_mode",
                         "wal", cause);
@@ -194,6 +194,7 @@ sluice_err sl_conn_open(const sl_conn_options *options, sl_conn **out, sluice_ca
     }
     sqlite3_busy_timeout(conn->db, OPEN_BUSY_MS);
     err = configure_handle(conn, options, cause);
+    if (err == SLUICE_OK) err = sl_functions_install(conn, (int)options->max_value_bytes, cause);
     if (err == SLUICE_OK) err = configure_file(conn, options, cause);
     if (err != SLUICE_OK) {
         (void)sluice_cause_wrap(cause, options->path);

@@ -62,6 +62,9 @@ struct sl_conn {
 /* authorizer.c */
 void sl_authorizer_install(sl_conn *conn);
 
+/* functions.c */
+SLUICE_NODISCARD sluice_err sl_functions_install(sl_conn *conn, int length_limit, sluice_cause *cause);
+
 /* statement.c */
 SLUICE_NODISCARD sluice_err sl_cache_init(sl_conn *conn, uint32_t entries);
 void sl_cache_fini(sl_conn *conn);

@@ -5,8 +5,8 @@
  *
  * Invariants
  *  1. The database file is never opened here (its POSIX locks belong to SQLite).
- *  2. The lock is taken on the file that is at the path: after locking, the descriptor and the path name the same inode,
- *     or the attempt is repeated. So removing the lock file after a failed first open is safe.
+ *  2. The lock is taken on the file that is at the path: after locking, descriptor and path name the same inode, or the
+ *     attempt is repeated. So removing the lock file after a failed first open is safe.
  *  3. The lock is an OFD lock: it belongs to the descriptor, ends with the process, and excludes a second store of the
  *     same process too.
  */

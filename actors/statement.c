@@ -4,7 +4,7 @@
  * Owning thread: the connection's.
  *
  *        prepare                      run                          run ends, on any path
- *   text ------> cached, not busy ----------> busy (bound, stepped) ----------------> cached, not busy, bindings cleared
+ *   text ------> cached, not busy ----------> busy (bound, stepped) ---------------> cached, not busy, bindings gone
  *
  * Invariants
  *  1. The cache evicts the least recently used entry; the newest one is never evicted, so what prepare gave is valid
@@ -96,7 +96,7 @@ static void evict_oldest(sl_conn *conn) {
     free_cached(entry);
 }
 
-/* After a change of the schema: what was found when the others were compiled (triggers, say) may not be true any more. */
+/* After a change of the schema: what was found when the others were compiled (triggers, say) may be true no more. */
 static void forget_others(sl_conn *conn, const sl_cached *kept) {
     while (conn->oldest != NULL && conn->oldest != kept) evict_oldest(conn);
 }
@@ -192,8 +192,8 @@ static sluice_err judge_silent(sl_found *found, const char *sql, size_t size, sl
         return SLUICE_OK;
     }
     if (word_at(sql, size, at, "VACUUM"))
-        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "VACUUM is not for clients: it would hold the writer for as long "
-                                "as it takes; it is to be run while the store is closed");
+        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "VACUUM is not for clients, it would hold the writer for as long "
+                                "as it takes; run it while the store is closed");
     return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this kind of statement is not for clients");
 }
 

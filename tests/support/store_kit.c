@@ -127,7 +127,8 @@ int64_t kit_integer(store_kit *kit, const char *sql) {
     request->correlation = ++kit->correlation;
     assert_int_equal(sl_port_send(kit->port, atomic_load(&kit->store->readers[0]), &request), SLUICE_OK);
     sluice_msg *reply = kit_receive(kit);
-    if (kit_outcome(kit, reply) != SLUICE_OK) fail_msg("%s: %s (answer to %d)", sql, kit->cause.text, (int)reply->correlation);
+    if (kit_outcome(kit, reply) != SLUICE_OK)
+        fail_msg("%s: %s (answer to %d)", sql, kit->cause.text, (int)reply->correlation);
     const Sluice__V1__QueryReply *answer = sluice_msg_body(reply);
     assert_int_equal(answer->n_results, 1);
     assert_true(answer->results[0]->rows != NULL && answer->results[0]->rows->rows > 0);

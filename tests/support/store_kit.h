@@ -39,7 +39,7 @@ sluice_msg *kit_request(void);
 Sluice__V1__Statement *kit_add(sluice_msg *request, const char *sql, size_t n_params, const sluice_value *params);
 /* Makes it one that wants a receipt. */
 void kit_identify(sluice_msg *request, uint8_t client, uint64_t sequence, uint32_t attempt, uint64_t ack_upto);
-/* Sends it to the writer; returns the correlation. Leaves with the next kit_receive or kit_flush. timeout_ms 0: none. */
+/* Sends it to the writer; returns the correlation. It leaves with the next kit_receive. timeout_ms 0: none. */
 uint64_t kit_send(store_kit *kit, sluice_msg *request, unsigned timeout_ms);
 /* The next answer, at most 20 s away; fails the test if none comes. */
 sluice_msg *kit_receive(store_kit *kit);
