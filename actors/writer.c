@@ -97,9 +97,12 @@ static void commit(writer *w) {
     after_group(w);
 }
 
+/* A group may be pending without one: it then holds refusals only, and the driver may pause or refuse meanwhile. */
+static bool in_transaction(const writer *w) { return sqlite3_get_autocommit(sl_conn_db(w->conn)) == 0; }
+
 static void take_request(writer *w, sluice_msg **msg) {
     sluice_cause cause;
-    if (!sl_group_pending(w->group)) {
+    if (!in_transaction(w)) {
         sluice_err err = sl_store_check(w->store, &cause);
         if (err == SLUICE_OK) err = sl_checkpoint_driver_admit(w->driver, &cause);
         if (err != SLUICE_OK) {
@@ -113,7 +116,7 @@ static void take_request(writer *w, sluice_msg **msg) {
 
 /* Is the log being emptied, so that requests have to wait a moment? */
 static bool paused(writer *w) {
-    return !sl_group_pending(w->group) && sl_store_check(w->store, NULL) == SLUICE_OK &&
+    return !in_transaction(w) && sl_store_check(w->store, NULL) == SLUICE_OK &&
            sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_CLOSED;
 }
 
