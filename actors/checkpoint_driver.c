@@ -5,18 +5,21 @@
  *
  * The log's way, in steady state, with the soft cap S:
  *
- *   0 ---- S/4: bulk pass by the checkpointer ---- S/2: the rest is small: close the gate, finishing pass ---> 0
- *          (again every S/4)                       S: the same, however much is left
+ *   0 ---- S/4: bulk pass by the checkpointer ---- S/2, if little is left: close the gate, finishing pass ---> 0
+ *          (again every S/4)                       3S/4: the same, however much is left
  *
- *   gate:  OPEN --GateClose to every reader--> CLOSING --last GateClosed--> CLOSED --one pass--> OPEN (GateOpen)
- *                                                 |  GATE_WAIT_MS passed: give up, count, try later
+ *   gate:  OPEN --flag of every reader set--> CLOSING --last GateClosed--> CLOSED --one pass--> OPEN (GateOpen)
+ *             \--no snapshot was open--------> CLOSED     |  GATE_WAIT_MS passed: give up, count, try later
  *
  * Bulk passes run while writes go on, but a pass is complete only if no reader holds an older snapshot, and only after
  * a complete pass does the next commit restart the log. So the last, small pass is the writer's own: between two groups
- * nobody commits, behind the gate nobody reads. A reader that does not answer (a long statement) is left alone below the
- * soft cap; at it snapshots over their age are ended; at the hard cap all but the youngest.
+ * nobody commits, behind the gate nobody reads. A reader that does not answer (a long statement) is left alone below
+ * the soft cap; at it snapshots over their age are ended; at the hard cap all but the youngest. Writes that outrun all this
+ * are held for at most HOLD_MS at 3S/2, and at the hard cap until a pass has been tried; if that did not help they are
+ * refused.
  *
- * Receives: GateClosed, the answers to its asks. Sends: CheckpointRequest (ask), GateClose, GateOpen (control lane).
+ * Receives: GateClosed, the answers to its asks. Sends: CheckpointRequest (ask), GateOpen to those who wait at the gate
+ * (control lane).
  *
  * Invariants
  *  1. Every pass, commit and answer goes through the rule; if that says no, the store ends (W7).
@@ -44,12 +47,14 @@
 #define LOG_HEADER 32u
 #define LOG_SEQUENCE_AT 12   /* offset of the log's checkpoint sequence number, which a restart of the log changes */
 #define GATE_WAIT_MS 10u     /* for all readers to say GateClosed */
-#define BACKOFF_MIN_MS 20u   /* after a gate that did not close, or a pass that was not complete */
+#define GATE_WAIT_SOFT_MS 25u /* the same at the soft cap */
+#define HOLD_MS 20u          /* longest wait of writes for a pass or a gate, below the hard cap */
+#define BACKOFF_MIN_MS 5u    /* after a gate that did not close, or a pass that was not complete */
 #define BACKOFF_MAX_MS 500u
 #define HARD_RETRY_MS 20u    /* while writes are refused */
 #define HARD_AGE_MS 50u      /* snapshots younger than this are spared even at the hard cap */
 #define EMPTY_RETRY_MS 50u   /* while paused */
-#define RESTART_PATIENCE_NS 10000000000 /* a checkpointer that stays away so long is not coming back */
+#define RESTART_PATIENCE_NS 5000000000 /* a checkpointer that stays away so long is not coming back */
 #define ASK_TIMEOUT_MS INT32_MAX        /* a pass may take long; its end is heard or the checkpointer is down */
 
 typedef enum gate { GATE_OPEN = 0, GATE_CLOSING, GATE_CLOSED } gate;
@@ -70,9 +75,7 @@ struct sl_checkpoint_driver {
 
     gate gate;
     uint64_t round;
-    uint64_t awaited;     /* readers that have not said GateClosed, a bit each */
-    sluice_pid told[SL_MAX_READERS];
-    unsigned n_told;
+    uint64_t awaited;     /* readers whose snapshot was open when the gate closed, a bit each */
     int64_t closed_ns;
     sluice_timer gate_timer, retry_timer;
     uint32_t backoff_ms;
@@ -82,6 +85,9 @@ struct sl_checkpoint_driver {
     bool tried_hard;       /* a gate at the hard cap did not help */
     bool kept_by_reader;   /* a commit did not restart a log that was complete: a reader we cannot gate is at its tip */
     bool resume_due;       /* the writer is to be told, at the end of the step */
+    bool held;             /* the writer was told to wait, see holding() */
+    bool hold_spent;       /* it waited long enough for this log */
+    sluice_timer hold_timer;
     bool restart_heard;    /* the checkpointer ended */
     int64_t restart_ns;    /* since when it is away; 0: it is not */
     int empty_error;       /* SQLite's answer to the latest TRUNCATE that failed */
@@ -163,36 +169,29 @@ static void gauge_log(sl_checkpoint_driver *d) {
 
 static void log_restarted(sl_checkpoint_driver *d) {
     d->copied = d->asked_at = 0;
-    d->complete = d->kept_by_reader = d->tried_hard = false;
+    d->complete = d->kept_by_reader = d->tried_hard = d->hold_spent = false;
+    sluice_timer_cancel(d->self, &d->hold_timer);
 }
 
 /* ---- the gate ---- */
 
-static sluice_err tell_reader(sl_checkpoint_driver *d, sluice_pid pid, bool close) {
-    sluice_msg *msg = NULL;
-    sluice_err err = sluice_msg_new(close ? &sluice__v1__gate_close__descriptor : &sluice__v1__gate_open__descriptor,
-                                    &msg);
-    if (err != SLUICE_OK) return err;
-    if (close) {
-        Sluice__V1__GateClose *body = sluice_msg_body(msg);
-        body->round = d->round;
-        body->force = d->rule.frames >= d->soft_frames;
-    } else {
-        ((Sluice__V1__GateOpen *)sluice_msg_body(msg))->round = d->round;
-    }
-    err = sl_actor_tell_control(d->self, pid, &msg);
+static void tell_gate_open(sl_checkpoint_driver *d, sluice_pid pid) {
+    sluice_msg *msg = NULL; /* without memory: the reader's safety timer */
+    if (pid == 0 || sluice_msg_new(&sluice__v1__gate_open__descriptor, &msg) != SLUICE_OK) return;
+    ((Sluice__V1__GateOpen *)sluice_msg_body(msg))->round = d->round;
+    (void)!sl_actor_tell_control(d->self, pid, &msg);
     sluice_msg_destroy(&msg);
-    return err;
 }
 
 static void gate_open(sl_checkpoint_driver *d) {
     if (d->gate == GATE_OPEN) return;
-    for (unsigned i = 0; i < d->n_told; i++) (void)!tell_reader(d, d->told[i], false); /* else its safety timer */
+    unsigned n = atomic_load(&d->store->n_readers);
+    for (unsigned i = 0; i < n; i++)
+        if (sl_reader_gate_open(d->store, i)) tell_gate_open(d, atomic_load(&d->store->readers[i]));
     sluice_timer_cancel(d->self, &d->gate_timer);
     sl_gauge_max(d->store, gate_max_us, (sl_now_ns() - d->closed_ns) / 1000);
     d->gate = GATE_OPEN;
     d->awaited = 0;
-    d->n_told = 0;
 }
 
 /* Ends snapshots as the caps demand; their readers then answer the gate. */
@@ -206,22 +205,18 @@ static void end_snapshots(sl_checkpoint_driver *d) {
 static void gate_close(sl_checkpoint_driver *d) {
     d->round++;
     d->awaited = 0;
-    d->n_told = 0;
     d->closed_ns = sl_now_ns();
     /* Invariant 2. */
-    if (sluice_timer_start(d->self, GATE_WAIT_MS, 0, on_gate_timeout, d, &d->gate_timer) != SLUICE_OK) {
+    uint32_t wait_ms = d->rule.frames < d->soft_frames ? GATE_WAIT_MS : GATE_WAIT_SOFT_MS;
+    if (sluice_timer_start(d->self, wait_ms, 0, on_gate_timeout, d, &d->gate_timer) != SLUICE_OK) {
         back_off(d);
         return;
     }
     sl_count(d->store, gate_closes, 1);
     end_snapshots(d);
     unsigned n = atomic_load(&d->store->n_readers);
-    for (unsigned i = 0; i < n && i < SL_MAX_READERS; i++) {
-        sluice_pid pid = atomic_load(&d->store->readers[i]);
-        if (pid == 0 || tell_reader(d, pid, true) != SLUICE_OK) continue; /* a reader that ended holds nothing */
-        d->told[d->n_told] = pid;
-        d->awaited |= (uint64_t)1 << d->n_told++;
-    }
+    for (unsigned i = 0; i < n && i < SL_MAX_READERS; i++)
+        if (!sl_reader_gate_close(d->store, i, d->round, sluice_actor_pid(d->self))) d->awaited |= (uint64_t)1 << i;
     d->gate = d->awaited != 0 ? GATE_CLOSING : GATE_CLOSED;
 }
 
@@ -243,15 +238,33 @@ static void on_gate_timeout(sluice_actor *self, void *context) {
 static void on_gate_closed(sl_checkpoint_driver *d, const sluice_msg *msg) {
     const Sluice__V1__GateClosed *closed = sluice_msg_body(msg);
     if (d->gate != GATE_CLOSING || closed->round != d->round) return; /* of a round that was given up */
-    for (unsigned i = 0; i < d->n_told; i++)
-        if (d->told[i] == sluice_msg_from(msg)) d->awaited &= ~((uint64_t)1 << i);
+    for (unsigned i = 0; i < SL_MAX_READERS; i++)
+        if (atomic_load(&d->store->readers[i]) == sluice_msg_from(msg)) d->awaited &= ~((uint64_t)1 << i);
     if (d->awaited == 0) d->gate = GATE_CLOSED;
 }
 
 /* ---- the caps ---- */
 
+static bool at_hard_cap(const sl_checkpoint_driver *d) { return d->rule.frames >= d->hard_frames && !d->complete; }
+
+/* Must writes wait for what is under way? At the hard cap until the pass that is tried ends in a complete log or in
+ * refusal; before it for at most HOLD_MS in one life of the log, so that a slow disk or a busy reader stalls nobody. */
+static bool holding(const sl_checkpoint_driver *d) {
+    if (at_hard_cap(d)) return !d->refusing;
+    return d->rule.frames >= d->soft_frames + d->soft_frames / 2 && !d->hold_spent &&
+           (d->gate == GATE_CLOSING || d->rule.state == SL_RULE_W_ASKED);
+}
+
+static void on_hold_over(sluice_actor *self, void *context) {
+    (void)self;
+    sl_checkpoint_driver *d = context;
+    d->hold_timer = 0;
+    d->hold_spent = true;
+    go_on(d);
+}
+
 static void update_refusal(sl_checkpoint_driver *d) {
-    bool full = d->rule.frames >= d->hard_frames && (!d->complete || d->kept_by_reader);
+    bool full = at_hard_cap(d);
     if (full && (d->tried_hard || d->kept_by_reader) && !d->refusing) {
         d->refusing = true;
         sl_count(d->store, wal_full, 1);
@@ -302,6 +315,10 @@ static bool ask(sl_checkpoint_driver *d, bool truncate) {
                           : SLUICE__V1__CHECKPOINT_MODE__CHECKPOINT_PASSIVE;
     sluice_err err = sluice_ask(d->self, pid, &msg, ASK_TIMEOUT_MS, on_answer, d);
     sluice_msg_destroy(&msg);
+    if (err == SLUICE_NO_ACTOR) {
+        d->restart_heard = true;
+        retry_in(d, EMPTY_RETRY_MS);
+    }
     /* Only what left is outstanding. */
     return err == SLUICE_OK && kept(d, truncate ? sl_rule_w_ask_empty(&d->rule) : sl_rule_w_ask(&d->rule));
 }
@@ -353,16 +370,18 @@ static void on_answer(sluice_actor *self, void *context, sluice_err err, sluice_
 
 /* ---- what to do next ---- */
 
-/* Few readers can be waited for cheaply when little is left to copy, so the gate closes when the log is worth a restart
- * and the bulk is copied, or when the soft cap is reached. */
+/* The writer stands still during its own pass, so it waits until the log is worth a restart and the bulk is copied, but
+ * not for ever: busy readers keep bulk passes from copying all. */
 static bool wants_finish(const sl_checkpoint_driver *d) {
     if (d->complete || d->rule.frames < d->soft_frames / 2 || d->rule.frames == 0) return false;
-    return d->rule.frames >= d->soft_frames || d->rule.frames - d->copied <= d->soft_frames / 8;
+    return d->rule.frames >= d->soft_frames / 4 * 3 || d->rule.frames - d->copied <= d->soft_frames / 8;
 }
 
+/* Not when the finishing pass is due soon: it would have to wait for the answer. */
 static bool wants_bulk(const sl_checkpoint_driver *d) {
     return !d->complete && d->rule.frames >= d->asked_at + d->soft_frames / 4 + 1 &&
-           d->rule.frames > d->copied + d->soft_frames / 8;
+           d->rule.frames > d->copied + d->soft_frames / 8 &&
+           (d->rule.frames < d->soft_frames / 8 * 5 || d->rule.frames >= d->soft_frames);
 }
 
 /* W5 and W6: paused until the log was emptied. */
@@ -391,8 +410,8 @@ static void step(sl_checkpoint_driver *d) {
         if (!kept(d, sl_rule_w_restart(&d->rule))) return;
         retry_in(d, EMPTY_RETRY_MS);
     }
-    /* At the hard cap with a reader at the tip that the gate does not reach: passes are complete, but no commit restarts
-     * the log. TRUNCATE tells when that reader has gone, without a commit to try it. */
+    /* At the hard cap with a reader at the tip that the gate does not reach: passes are complete, but no commit
+     * restarts the log. TRUNCATE tells when that reader has gone, without a commit to try it. */
     if (d->refusing && d->kept_by_reader && !in_transaction(d) && d->retry_timer == 0 &&
         sl_rule_w_may(&d->rule, SL_RULE_W_PAUSE)) {
         d->empty_error = SQLITE_BUSY;
@@ -402,23 +421,28 @@ static void step(sl_checkpoint_driver *d) {
         step_paused(d);
         return;
     }
-    if (d->gate == GATE_CLOSED && sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN) && !in_transaction(d))
-        finishing_pass(d);
     if (d->gate == GATE_OPEN && wants_finish(d) && sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN)) {
         int64_t wait_ns = d->not_before_ns - sl_now_ns();
-        if (wait_ns > 0)
+        if (wait_ns > 0 && !(at_hard_cap(d) && !d->refusing))
             retry_in(d, (uint32_t)(wait_ns / 1000000) + 1);
         else
             gate_close(d);
     } else if (d->gate == GATE_OPEN && wants_bulk(d) && sl_rule_w_may(&d->rule, SL_RULE_W_ASK)) {
         if (ask(d, false)) d->asked_at = d->rule.frames;
     }
+    /* Mostly no snapshot was open, and the gate is closed at once. */
+    if (d->gate == GATE_CLOSED && sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN) && !in_transaction(d))
+        finishing_pass(d);
     update_refusal(d);
 }
 
 /* A step, and then the writer is told to go on if it may: its groups lead to further steps. */
 static void go_on(sl_checkpoint_driver *d) {
     step(d);
+    if (d->held && !holding(d)) {
+        d->held = false;
+        d->resume_due = true;
+    }
     if (!d->resume_due || d->rule.state == SL_RULE_W_BROKEN) return;
     d->resume_due = false;
     d->resume(d->context);
@@ -454,6 +478,7 @@ void sl_checkpoint_driver_after_commit(sl_checkpoint_driver *d, uint64_t frames_
 bool sl_checkpoint_driver_on_message(sl_checkpoint_driver *d, sluice_msg **msg) {
     if (!sluice_msg_is(*msg, &sluice__v1__gate_closed__descriptor)) return false;
     on_gate_closed(d, *msg);
+    go_on(d); /* no group may be under way, whose end would do it */
     return true;
 }
 
@@ -468,6 +493,12 @@ sluice_err sl_checkpoint_driver_admit(sl_checkpoint_driver *d, sluice_cause *cau
         return err;
     }
     if (d->restart_heard) return sluice_cause_set(cause, SLUICE_CLOSED, "paused: the checkpointer restarts");
+    if (holding(d) &&
+        (at_hard_cap(d) || d->hold_timer != 0 ||
+         sluice_timer_start(d->self, HOLD_MS, 0, on_hold_over, d, &d->hold_timer) == SLUICE_OK)) {
+        d->held = true;
+        return sluice_cause_set(cause, SLUICE_CLOSED, "paused until the log is shorter");
+    }
     if (d->rule.state == SL_RULE_W_IDLE || d->rule.state == SL_RULE_W_ASKED) return SLUICE_OK;
     if ((d->empty_error & 0xff) == SQLITE_FULL)
         return sluice_cause_set(cause, SLUICE_NO_SPACE, "no space to empty the log; writes resume when there is");
@@ -518,5 +549,6 @@ void sl_checkpoint_driver_destroy(sl_checkpoint_driver **driver) {
     gate_open(d);
     sluice_timer_cancel(d->self, &d->gate_timer);
     sluice_timer_cancel(d->self, &d->retry_timer);
+    sluice_timer_cancel(d->self, &d->hold_timer);
     free(d);
 }

@@ -62,8 +62,8 @@ static sluice_err on_checkpoint_request(sluice_actor *self, checkpointer *c, slu
     sluice_err err = sl_msg_turn(*msg, &sluice__v1__checkpoint_reply__descriptor);
     if (err != SLUICE_OK) return err;
     int log = -1, copied = -1;
-    int rc = sqlite3_wal_checkpoint_v2(sl_conn_db(c->conn), "main",
-                                       truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
+    int mode = truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    int rc = sqlite3_wal_checkpoint_v2(sl_conn_db(c->conn), "main", mode, &log, &copied);
     sl_count(c->store, checkpoints, 1);
     Sluice__V1__CheckpointReply *reply = sluice_msg_body(*msg);
     reply->epoch = epoch;
@@ -103,12 +103,12 @@ static sluice_err checkpointer_init(sluice_actor *self, void *arg, sluice_cause 
 static void checkpointer_stop(sluice_actor *self, sluice_err why) {
     checkpointer *c = sluice_actor_state(self);
     sqlite3 *db = sl_conn_db(c->conn);
-    /* Only when the store stops us (sl_checkpointer_stop) writer and readers have ended before. Otherwise they are still
-     * in the file, and TRUNCATE would break W4. After a fatal error the log stays as it is. */
+    /* Only when the store stops us (sl_checkpointer_stop) writer and readers have ended before. Otherwise they are
+     * still in the file, and TRUNCATE would break W4. After a fatal error the log stays as it is. */
     bool last = atomic_load(&c->store->checkpointer) == 0;
     bool orderly = last && why == SLUICE_OK && sl_store_check(c->store, NULL) == SLUICE_OK;
     if (orderly)
-        (void)sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL); /* else at the next start */
+        (void)sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL); /* or at the next start */
     else
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
     sl_conn_close(&c->conn);

@@ -6,11 +6,13 @@
  *                 +--- QueryRequest: queue it
  *                 v
  *   start --> OPEN  --- GateClose: answer GateClosed --> GATED --- GateOpen, or GATE_SAFETY_MS passed --> OPEN
+ *              |   \--- drained, but the watch's gate is closed: ^ (no answer is due: no snapshot was open)
  *              |  drained: snapshot, run, end, reply       |  QueryRequest: queue it, OVERLOADED beyond max_pending
  *              v                                           v
  *            stop: what waits is answered CLOSED, connection closed
  *
- * Accepts: QueryRequest (ask), GateClose, GateOpen (control lane). Sends: QueryReply, errors, GateClosed (control lane).
+ * Accepts: QueryRequest (ask), GateClose, GateOpen (control lane).
+ * Sends: QueryReply, errors, GateClosed (control lane).
  *
  * Invariants
  *  1. A snapshot is opened after every request it serves has arrived, so whatever was acknowledged before a request was
@@ -19,7 +21,9 @@
  *  3. No snapshot is open, and no statement busy, when a callback returns. So GateClose is answered at once.
  *  4. Replies leave after their snapshot has ended: who has the reply knows that this read holds the log no longer.
  *  5. A result is whole or TOO_BIG, never cut short.
- *  6. The request's memory (SQL text, parameters) outlives its run: the reply is built in another message, and the
+ *  6. A snapshot is opened, and its end made known, under the watch's lock, together with a look at the gate: so who
+ *     closes the gate knows whether one is open, and is told of its end if so.
+ *  7. The request's memory (SQL text, parameters) outlives its run: the reply is built in another message, and the
  *     request becomes the spare for the next reply.
  *
  * Stop order: queue answered, timers end with the actor, watch forgets the connection, connection closes.
@@ -38,7 +42,7 @@
 #include "sluice/v1/query.pb-c.h"
 
 #define BATCH 32u                /* requests that share a snapshot */
-#define LONG_NS 3000000          /* a request that took so long is the last of its snapshot */
+#define LONG_NS 3000000          /* a snapshot that has lasted so long takes no further request */
 #define GATE_SAFETY_MS 1000u     /* a gate that nobody opened opens by itself */
 #define RETRY_AFTER_MS 20u       /* with OVERLOADED */
 #define BUSY_TRIES 200u          /* a snapshot can meet a half-written wal-index header for microseconds */
@@ -48,6 +52,9 @@ typedef struct watch {
     pthread_mutex_t lock;
     sl_conn *conn; /* NULL before init and after stop */
     sl_reader_watch now;
+    uint64_t gate_round; /* the gate is closed; 0: it is open */
+    sluice_pid closer;   /* is to be told GateClosed when the snapshot ends; 0: nobody */
+    bool waits;          /* the reader is to be told GateOpen */
 } watch;
 
 typedef struct readers_part {
@@ -77,24 +84,37 @@ typedef struct reader {
 
 /* ---- the watch ---- */
 
-static void watch_begin(reader *r, uint64_t commit_number) {
+/* False: the gate is closed; *round is its number, and GateOpen will come. */
+static bool watch_begin(reader *r, uint64_t commit_number, uint64_t *round) {
     pthread_mutex_lock(&r->watch->lock);
-    r->watch->now = (sl_reader_watch){.snapshot_ns = sl_now_ns(), .commit_number = commit_number};
+    *round = r->watch->gate_round;
+    if (*round == 0)
+        r->watch->now = (sl_reader_watch){.snapshot_ns = sl_now_ns(), .commit_number = commit_number};
+    else
+        r->watch->waits = true;
     pthread_mutex_unlock(&r->watch->lock);
+    return *round == 0;
 }
 
-static void watch_asker(reader *r, sluice_pid asker) {
+/* True if someone waits for the snapshot to end. */
+static bool watch_asker(reader *r, sluice_pid asker) {
     pthread_mutex_lock(&r->watch->lock);
     r->watch->now.asker = asker;
+    bool wanted = r->watch->gate_round != 0;
     pthread_mutex_unlock(&r->watch->lock);
+    return wanted;
 }
 
-/* After this no stop aimed at the snapshot that ended can reach the next one. */
-static void watch_end(reader *r) {
+/* After this no stop aimed at the snapshot that ended can reach the next one. Gives whom to tell GateClosed, or 0. */
+static sluice_pid watch_end(reader *r, uint64_t *round) {
     pthread_mutex_lock(&r->watch->lock);
     r->watch->now = (sl_reader_watch){0};
     sl_conn_stop_clear(r->conn);
+    sluice_pid closer = r->watch->closer;
+    r->watch->closer = 0;
+    *round = r->watch->gate_round;
     pthread_mutex_unlock(&r->watch->lock);
+    return closer;
 }
 
 bool sl_reader_look(sluice_store *store, unsigned index, sl_reader_watch *out) {
@@ -104,6 +124,31 @@ bool sl_reader_look(sluice_store *store, unsigned index, sl_reader_watch *out) {
     *out = part->watches[index].now;
     pthread_mutex_unlock(&part->watches[index].lock);
     return true;
+}
+
+bool sl_reader_gate_close(sluice_store *store, unsigned index, uint64_t round, sluice_pid writer) {
+    readers_part *part = store->readers_part;
+    if (part == NULL || index >= part->n) return true;
+    watch *w = &part->watches[index];
+    pthread_mutex_lock(&w->lock);
+    bool quiet = w->now.snapshot_ns == 0;
+    w->gate_round = round;
+    w->closer = quiet ? 0 : writer;
+    pthread_mutex_unlock(&w->lock);
+    return quiet;
+}
+
+bool sl_reader_gate_open(sluice_store *store, unsigned index) {
+    readers_part *part = store->readers_part;
+    if (part == NULL || index >= part->n) return false;
+    watch *w = &part->watches[index];
+    pthread_mutex_lock(&w->lock);
+    bool waits = w->waits;
+    w->gate_round = 0;
+    w->closer = 0;
+    w->waits = false;
+    pthread_mutex_unlock(&w->lock);
+    return waits;
 }
 
 unsigned sl_readers_expire(sluice_store *store, int64_t before_ns) {
@@ -156,6 +201,7 @@ static sluice_msg *queue_pop(reader *r) {
     msg->next = NULL;
     r->n_waiting--;
     r->waiting_bytes -= msg->charge;
+    msg->charge = 0;
     return msg;
 }
 
@@ -248,44 +294,84 @@ static void settle(reader *r, sluice_msg *request, sluice_err err, const sluice_
     reply->identity = request->identity;
     reply->trace = request->trace;
     out->msgs[out->n++] = reply;
-    sl_arena_reset(&request->arena); /* invariant 6: its data was of use until here */
+    sl_arena_reset(&request->arena); /* invariant 7: its data was of use until here */
     r->spare = request;
 }
 
 /* ---- a snapshot ---- */
 
-static sluice_err snapshot_begin(reader *r, uint64_t *commit_number, sluice_cause *cause) {
-    *commit_number = sl_store_commit_number(r->store); /* invariant 1: before the snapshot */
-    int rc = sl_conn_own_once(r->conn, r->begin);
-    if (rc != SQLITE_OK) return sl_sqlite_cause(cause, sl_conn_db(r->conn), rc, "opening a snapshot");
-    watch_begin(r, *commit_number);
-    return SLUICE_OK;
+static void on_again(sluice_actor *self, void *context);
+static void on_gate_safety(sluice_actor *self, void *context);
+
+/* Opens the gate from the inside. */
+static void gate_ignore(reader *r) {
+    pthread_mutex_lock(&r->watch->lock);
+    r->watch->gate_round = 0;
+    r->watch->waits = false;
+    pthread_mutex_unlock(&r->watch->lock);
+}
+
+static void tell_gate_closed(reader *r, sluice_pid closer, uint64_t round) {
+    sluice_msg *closed = NULL; /* without memory: the writer's timer gives the round up */
+    if (sluice_msg_new(&sluice__v1__gate_closed__descriptor, &closed) != SLUICE_OK) return;
+    ((Sluice__V1__GateClosed *)sluice_msg_body(closed))->round = round;
+    (void)!sl_actor_tell_control(r->self, closer, &closed);
+    sluice_msg_destroy(&closed);
+}
+
+/* True if the safety timer runs: only then the gate may be respected. */
+static bool gate_shut(reader *r, uint64_t round) {
+    sluice_timer_cancel(r->self, &r->gate_timer);
+    r->gated = sluice_timer_start(r->self, GATE_SAFETY_MS, 0, on_gate_safety, r, &r->gate_timer) == SLUICE_OK;
+    r->round = round;
+    return r->gated;
 }
 
 /* Cannot fail but by a mistake of ours: nothing was written, and nothing is busy. */
 static void snapshot_end(reader *r) {
     require_quiet(r);
-    watch_end(r);
     if (!sqlite3_get_autocommit(sl_conn_db(r->conn))) (void)sl_conn_own_once(r->conn, r->end);
-    if (sqlite3_get_autocommit(sl_conn_db(r->conn))) return;
-    fprintf(stderr, "sluice: a reader's snapshot did not end: %s\n", sqlite3_errmsg(sl_conn_db(r->conn)));
-    abort();
+    if (!sqlite3_get_autocommit(sl_conn_db(r->conn))) {
+        fprintf(stderr, "sluice: a reader's snapshot did not end: %s\n", sqlite3_errmsg(sl_conn_db(r->conn)));
+        abort();
+    }
+    uint64_t round;
+    sluice_pid closer = watch_end(r, &round); /* invariant 6: it has ended */
+    if (closer != 0) tell_gate_closed(r, closer, round);
 }
 
-/* Serves waiting requests on one snapshot: at most BATCH, and none after one that took long, so that the snapshot of
- * the others stays young. Gives the answers. An error: no snapshot could be opened. */
+/* *gated: the gate is closed, nothing was opened. */
+static sluice_err snapshot_begin(reader *r, uint64_t *commit_number, bool *gated, sluice_cause *cause) {
+    uint64_t round;
+    *commit_number = sl_store_commit_number(r->store); /* invariant 1: before the snapshot */
+    *gated = !watch_begin(r, *commit_number, &round);
+    if (*gated && gate_shut(r, round)) return SLUICE_OK;
+    if (*gated) { /* no memory for a timer */
+        *gated = false;
+        gate_ignore(r);
+    }
+    int rc = sl_conn_own_once(r->conn, r->begin);
+    if (rc == SQLITE_OK) return SLUICE_OK;
+    sluice_err err = sl_sqlite_cause(cause, sl_conn_db(r->conn), rc, "opening a snapshot");
+    snapshot_end(r);
+    return err;
+}
+
+/* Serves waiting requests on one snapshot: at most BATCH, and none once it has lasted for LONG_NS or the gate waits for
+ * its end, so that snapshots stay young. Gives the answers. An error: no snapshot could be opened. */
 static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cause *cause) {
     uint64_t commit_number;
+    bool gated;
     out->n = 0;
     *busy = false;
-    sluice_err err = snapshot_begin(r, &commit_number, cause);
-    if (err != SLUICE_OK) return err;
+    sluice_err err = snapshot_begin(r, &commit_number, &gated, cause);
+    if (err != SLUICE_OK || gated) return err;
+    int64_t started_ns = sl_now_ns();
     while (out->n < BATCH && r->head != NULL) {
         sluice_msg *request = r->head;
-        int64_t started_ns = sl_now_ns();
         sluice_cause why;
         memset(&why, 0, sizeof why);
-        watch_asker(r, request->from);
+        if (watch_asker(r, request->from) && out->n > 0) break;
         err = build_reply(r, request, commit_number, &why);
         if (err == SLUICE_LOCKED && out->n == 0) { /* the snapshot could not be opened; nothing was read */
             *busy = true;
@@ -298,8 +384,6 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
     snapshot_end(r);
     return SLUICE_OK;
 }
-
-static void on_again(sluice_actor *self, void *context);
 
 static sluice_err serve(reader *r) {
     answers out;
@@ -322,7 +406,7 @@ static sluice_err serve(reader *r) {
     for (unsigned i = 0; i < out.n; i++) /* invariant 4 */
         if (sl_actor_send(r->self, &out.msgs[i], false) != SLUICE_OK) sluice_msg_destroy(&out.msgs[i]);
     if (err != SLUICE_OK) return err;
-    if (r->head != NULL && r->again_timer == 0)
+    if (r->head != NULL && !r->gated && r->again_timer == 0)
         err = sluice_timer_start(r->self, 0, 0, on_again, r, &r->again_timer); /* control messages go first */
     return err;
 }
@@ -347,23 +431,13 @@ static void on_gate_safety(sluice_actor *self, void *context) {
     r->gate_timer = 0;
     sl_count(r->store, gate_timeouts, 1);
     r->gated = false;
+    gate_ignore(r);
     on_again(r->self, r);
 }
 
 static void on_gate_close(reader *r, const sluice_msg *msg) {
     const Sluice__V1__GateClose *close = sluice_msg_body(msg);
-    r->round = close->round;
-    sluice_msg *closed = NULL;
-    if (sluice_msg_new(&sluice__v1__gate_closed__descriptor, &closed) != SLUICE_OK) return; /* the writer's timer */
-    ((Sluice__V1__GateClosed *)sluice_msg_body(closed))->round = close->round;
-    sluice_timer_cancel(r->self, &r->gate_timer);
-    /* Without the safety timer the gate is not closed, and the writer told nothing. */
-    if (sluice_timer_start(r->self, GATE_SAFETY_MS, 0, on_gate_safety, r, &r->gate_timer) == SLUICE_OK &&
-        sl_actor_tell_control(r->self, sluice_msg_from(msg), &closed) == SLUICE_OK)
-        r->gated = true;
-    else
-        sluice_timer_cancel(r->self, &r->gate_timer);
-    sluice_msg_destroy(&closed);
+    if (gate_shut(r, close->round)) tell_gate_closed(r, sluice_msg_from(msg), close->round);
 }
 
 /* ---- behaviour ---- */
@@ -411,6 +485,7 @@ static void reader_stop(sluice_actor *self, sluice_err why) {
     pthread_mutex_lock(&r->watch->lock);
     r->watch->conn = NULL;
     r->watch->now = (sl_reader_watch){0};
+    r->watch->waits = false;
     pthread_mutex_unlock(&r->watch->lock);
     sluice_msg_destroy(&r->spare);
     sl_conn_close(&r->conn);

@@ -18,6 +18,14 @@ typedef struct sl_reader_watch {
 /* Looks at reader `index` below n_readers. False: no such reader. Threads: any. */
 bool sl_reader_look(sluice_store *store, unsigned index, sl_reader_watch *out);
 
+/* The gate, as the store's own writer closes it: by a flag that each reader sees before it opens a snapshot, so that a
+ * reader at rest need not be woken. (GateClose and GateOpen by message do the same for whoever has only messages.)
+ * Closes it for reader `index`. True: no snapshot is open, and none will be. False: one is; when it ends `writer` is
+ * told GateClosed with this round, by the control lane. Threads: any, one closer at a time. */
+bool sl_reader_gate_close(sluice_store *store, unsigned index, uint64_t round, sluice_pid writer);
+/* Opens it. True: the reader waits at the gate and is to be told GateOpen with this round. */
+bool sl_reader_gate_open(sluice_store *store, unsigned index);
+
 /* Ends every statement whose snapshot was opened before `before_ns`, with SNAPSHOT_EXPIRED to its asker. A snapshot
  * opened later is never hit. Returns how many were told to end. Threads: any. */
 unsigned sl_readers_expire(sluice_store *store, int64_t before_ns);
