@@ -14,9 +14,9 @@
  * Bulk passes run while writes go on, but a pass is complete only if no reader holds an older snapshot, and only after
  * a complete pass does the next commit restart the log. So the last, small pass is the writer's own: between two groups
  * nobody commits, behind the gate nobody reads. A reader that does not answer (a long statement) is left alone below
- * the soft cap; at it snapshots over their age are ended; at the hard cap all but the youngest. Writes that outrun all this
- * are held for at most HOLD_MS at 3S/2, and at the hard cap until a pass has been tried; if that did not help they are
- * refused.
+ * the soft cap; at it snapshots over their age are ended; at the hard cap all but the youngest. Writes that outrun all
+ * this are held for at most HOLD_MS at 3S/2, and at the hard cap until a pass has been tried; if that did not help they
+ * are refused.
  *
  * Receives: GateClosed, the answers to its asks. Sends: CheckpointRequest (ask), GateOpen to those who wait at the gate
  * (control lane).
