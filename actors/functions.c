@@ -7,9 +7,11 @@
  */
 #include "conn_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-#define ARGUMENTS_KEPT 8 /* statements kept for up to so many arguments */
+#define ARGUMENTS_MAX 127 /* SQLite's own limit */
+#define ARGUMENTS_KEPT 8  /* statements kept for up to so many arguments */
 
 typedef struct formatter {
     sqlite3 *db;
@@ -26,17 +28,16 @@ static void formatter_destroy(void *context) {
 /* Two columns: the text, and the text behind a dot. An empty text is NULL too, but behind a dot only what is too long
  * is NULL. */
 static int compile(formatter *self, int n, sqlite3_stmt **out) {
-    sqlite3_str *sql = sqlite3_str_new(self->db);
+    char sql[64 + 2 * 5 * ARGUMENTS_MAX];
+    size_t at = 0;
+    if (n > ARGUMENTS_MAX) return SQLITE_TOOBIG;
     for (int pass = 0; pass < 2; pass++) {
-        sqlite3_str_appendall(sql, pass == 0 ? "SELECT printf(?1" : "), printf('.' || ?1");
-        for (int i = 2; i <= n; i++) sqlite3_str_appendf(sql, ",?%d", i);
+        const char *start = pass == 0 ? "SELECT printf(?1" : "), printf('.' || ?1";
+        at += (size_t)snprintf(sql + at, sizeof sql - at, "%s", start);
+        for (int i = 2; i <= n; i++) at += (size_t)snprintf(sql + at, sizeof sql - at, ",?%d", i);
     }
-    sqlite3_str_appendall(sql, ")");
-    char *text = sqlite3_str_finish(sql);
-    if (text == NULL) return SQLITE_NOMEM;
-    int rc = sqlite3_prepare_v2(self->db, text, -1, out, NULL);
-    sqlite3_free(text);
-    return rc;
+    snprintf(sql + at, sizeof sql - at, ")");
+    return sqlite3_prepare_v2(self->db, sql, -1, out, NULL);
 }
 
 static void on_printf(sqlite3_context *context, int n, sqlite3_value **arguments) {

@@ -11,7 +11,7 @@
  *
  * Savepoints. A request that executes one statement once needs none: SQLite undoes a failed statement by itself. The
  * exceptions (OR FAIL, which keeps the rows before the bad one; a deferred key; a guard or a size limit that fails when
- * the statement has succeeded; a receipt that cannot be written) are seen afterwards: sqlite3_total_changes has moved, and
+ * the statement has succeeded; a receipt that cannot be written) show afterwards: sqlite3_total_changes has moved, and
  * then the group is run again without the culprit. Requests of several executions always get one, because that a guard
  * or a constraint fails in them is everyday business. After trouble of the first kind the next requests get one too
  * (caution), so that trouble that comes in series does not run groups again and again.

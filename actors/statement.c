@@ -192,8 +192,8 @@ static sluice_err judge_silent(sl_found *found, const char *sql, size_t size, sl
         return SLUICE_OK;
     }
     if (word_at(sql, size, at, "VACUUM"))
-        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "VACUUM is not for clients, it would hold the writer for as long "
-                                "as it takes; run it while the store is closed");
+        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "VACUUM is not for clients, it would hold the writer for "
+                                "long; run it while the store is closed");
     return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this kind of statement is not for clients");
 }
 
