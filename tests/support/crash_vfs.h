@@ -8,9 +8,9 @@
  * The model of the disk. A sync that returned covers every write to that file that had ended when it began. What is
  * not covered may be on the disk or not, each sector of 512 bytes by itself, but a sector holds what was in it at one
  * moment (after the first i of the uncovered writes): the kernel never writes back an older state over a newer.
- * goes through CRASH_VFS_NAME becomes one entry of a log. The position in the log is the clock of a test: whoever
- * which SQLite does with the first sync of a new log or journal, or when a namesake is created, for a directory's
- * changes keep their order. Bytes of a sector that no write touched stay
+ * An uncovered truncation or deletion may have happened or not. A deletion becomes certain when the directory is
+ * synced, which SQLite does with the first sync of a new log or journal, or when a namesake is created, for a
+ * directory's changes keep their order. Bytes of a sector that no write touched stay as they were
  * (SQLITE_IOCAP_POWERSAFE_OVERWRITE, SQLite's own assumption about disks).
  * Source: sqlite.org/atomiccommit.html, section 2, and sqlite.org/psow.html.
  *
