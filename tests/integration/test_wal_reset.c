@@ -298,7 +298,7 @@ static void the_stores_own_actors_lose_none_with_a_commit_in_every_window(void *
     atomic_store(&w.port, inside);
 
     static int value[N_ROWS];
-    unsigned seed = 17, wanted = support_scaled(1000), rounds = 0;
+    unsigned seed = 17, wanted = support_scaled(400), rounds = 0;
     for (int i = 0; i < N_ROWS; i++) value[i] = -1;
     while (w.forced < wanted && rounds++ < wanted * 40) {
         int64_t params[] = {rand_r(&seed) % N_ROWS, rand_r(&seed) % 1000000};
