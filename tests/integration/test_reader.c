@@ -208,8 +208,8 @@ static void a_runaway_query_ends_at_its_deadline_and_the_reader_serves_on(void *
     open_store(1, NULL);
     static const char *const runaways[] = {
         RUNAWAY,
-        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 100000) "
-        "SELECT count(*) FROM c a, c b, c d WHERE a.n + b.n = d.n",
+        ("WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 100000) "
+         "SELECT count(*) FROM c a, c b, c d WHERE a.n + b.n = d.n"),
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c ORDER BY -n LIMIT 5",
     };
     for (size_t i = 0; i < sizeof runaways / sizeof runaways[0]; i++) {
