@@ -322,8 +322,15 @@ static uint64_t wire_size(size_t size) { return (uint64_t)size + (size > 255 ? 9
  * memory. */
 static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint64_t bytes, int64_t now_ns) {
     int fd = zmq_msg_get(frame, ZMQ_SRCFD);
+    if (fd < 0) {
+        /* ZMTP 1 or 2, which tell nothing of themselves and know no security, or HTTP that looks like it. Nothing of it
+         * is heard; ZeroMQ ends it when the handshake's time is up. */
+        sl_peer *stranger = sl_peer_new(zmq_msg_data(id), zmq_msg_size(id));
+        if (stranger != NULL) stranger->barred = true;
+        return stranger;
+    }
     sl_connection *connection = sl_connection_find(self, fd);
-    if (connection == NULL && fd >= 0) {
+    if (connection == NULL) {
         /* The message was faster than the news of its connection. */
         sl_endpoint_poll_monitor(self, now_ns);
         connection = sl_connection_find(self, fd);
@@ -343,13 +350,6 @@ static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint
         if ((peer = sl_peer_new(zmq_msg_data(id), size)) == NULL) return NULL;
         peer->fd = fd;
         connection->peer = peer;
-        connection->greeted = zmq_msg_gets(frame, "Socket-Type") != NULL;
-        if (!connection->greeted) {
-            /* ZMTP 1 or 2, which know no security: or an HTTP request that looks like it. */
-            peer->barred = true;
-            /* ZeroMQ reports its end as a failed handshake, where it is counted. */
-            sl_connection_cut(connection);
-        }
     }
     return sl_peer_hold(peer);
 }

@@ -23,7 +23,6 @@ typedef struct sl_connection {
     bool open;
     bool tcp;
     bool owns_handle; /* handle is our own duplicate */
-    bool greeted;     /* a message with ZMTP 3 properties came from it */
     bool cut;         /* we shut it down; its end is counted already, or need not be */
     bool suspect;     /* holds more undelivered bytes than one message can have */
     int handle;       /* descriptor to ask and to shut down; -1: none */

@@ -23,7 +23,7 @@
  *  5. Every end that we or ZeroMQ caused is counted with its reason, once. Ends caused by the peer are no drops. (Of a
  *     connection that had ended before we read of its beginning only that can be said which the order of events says.)
  *
- * Source: byte accounting by TCP_INFO: linux/tcp.h (tcpi_bytes_received, tcpi_bytes_acked); ZMTP 3.1, rfc.zeromq.org/37.
+ * Source: byte accounting by TCP_INFO: linux/tcp.h (tcpi_bytes_received); ZMTP 3.1, rfc.zeromq.org/37.
  */
 #include "endpoint_internal.h"
 
@@ -48,8 +48,6 @@
 #define HANDSHAKE_BYTES 65536 /* greeting, handshake commands and their frames: never more for an honest peer */
 #define HEARTBEAT_BYTES_PER_SECOND 256 /* heartbeats are received but never delivered */
 #define BUSY_BYTES (256 * 1024)
-/* A ZMTP 3 peer has taken our 64-byte greeting and the start of a command; what looks like ZMTP 1 got a few bytes. */
-#define GREETING_BYTES 64
 #define SILENT_MS 3000 /* half the heartbeat time-out: no data for so long means that silence ended it */
 
 /* ---- the table ---- */
@@ -245,13 +243,6 @@ static bool inspect(sl_endpoint *self, sl_connection *connection, int64_t now_ns
     socklen_t size = sizeof info;
     if (getsockopt(connection->handle, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
     int64_t age = now_ns - connection->accepted_ns;
-    if (!connection->greeted && age > self->options.handshake_ms * MILLISECOND &&
-        info.tcpi_bytes_acked < GREETING_BYTES) {
-        /* ZeroMQ takes it for a peer of the first protocol, for which it has no time limit. It reports the end of such a
-         * connection as a failed handshake, where it is counted. */
-        sl_connection_cut(connection);
-        return false;
-    }
     int64_t allowance = HANDSHAKE_BYTES + age / SECOND * HEARTBEAT_BYTES_PER_SECOND;
     int64_t held = (int64_t)(info.tcpi_bytes_received - connection->delivered) - allowance;
     int64_t limit = (int64_t)self->options.max_message_bytes + SL_WIRE_ENVELOPE_MAX;

@@ -299,8 +299,10 @@ static void other_languages_are_cut_within_the_handshake_time(void **state) {
         {"GET / HTTP/1.1\r\nHost: sluice\r\n\r\n", 32},
         {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11},
         {"\xff\x00\x00\x00", 4},
-        {"", 0},
-        {"\x01\x00\x05\x00hello", 9}, /* a whole ZMTP 1 identity and message */
+        {"", 0}, {"\x01\x00", 2}, {"\x01\x00\x05", 3}, {"\x05\x00name", 6},
+        {"\x01\x00", 2}, /* a whole ZMTP 1 identity */
+        {"\x01\x00\x05", 3},
+        {"\x01\x00\x06\x00hello", 9}, /* and message */
     };
     unsigned n = sizeof greetings / sizeof greetings[0];
     for (unsigned i = 0; i < n; i++) {
@@ -314,6 +316,8 @@ static void other_languages_are_cut_within_the_handshake_time(void **state) {
     }
     assert_int_equal(counters(self)->accepted, n);
     assert_int_equal(counters(self)->dropped_oversize, 0);
+    assert_int_equal(self->n_messages, 1); /* seen, but not to be heard */
+    assert_true(sl_peer_barred(self->peer));
 }
 
 static void barred_peer_hears_the_last_answer_and_is_cut(void **state) {
