@@ -14,11 +14,16 @@
 #define SL_DIRECT_SCHEMA                                                                                               \
     "CREATE TABLE IF NOT EXISTS bench_write(id INTEGER NOT NULL, body TEXT NOT NULL);"                                 \
     "CREATE TABLE IF NOT EXISTS bench_read(id INTEGER PRIMARY KEY, body TEXT NOT NULL)"
+/* n counts the updates of a row, so that a lost or doubled one shows in the sum. */
+#define SL_DIRECT_UPDATE_SCHEMA                                                                                        \
+    "CREATE TABLE IF NOT EXISTS bench_update(id INTEGER PRIMARY KEY, n INTEGER NOT NULL, body TEXT NOT NULL)"
 #define SL_DIRECT_INSERT "INSERT INTO bench_write(id, body) VALUES(?1, ?2)"
 #define SL_DIRECT_SELECT "SELECT id, body FROM bench_read WHERE id = ?1"
+#define SL_DIRECT_UPDATE "UPDATE bench_update SET body = ?2, n = n + 1 WHERE id = ?1"
 
 #define SL_DIRECT_BODY_SIZE 100u
 #define SL_DIRECT_READ_ROWS 10000 /* bench_read holds the ids 1..READ_ROWS */
+#define SL_DIRECT_UPDATE_ROWS 100000 /* bench_update as well; 13 MB, more than a connection's cache */
 
 /* Writes the text that belongs to an id: SL_DIRECT_BODY_SIZE bytes of printable ASCII and a zero byte. */
 void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1]);
@@ -26,6 +31,11 @@ void sl_direct_body(int64_t id, char out[SL_DIRECT_BODY_SIZE + 1]);
 /* Makes the tables (and the file, in WAL mode) and fills bench_read. Sets *last_rowid to the last one in bench_write,
  * so that a later scan sees only what came after. Errors: SYSTEM, LOCKED, NOT_A_DATABASE, FAILED. */
 SLUICE_NODISCARD sluice_err sl_direct_prepare(const char *path, int64_t *last_rowid, sluice_cause *cause);
+
+/* Makes and fills bench_update, and sets *n_updates to the sum of n. Errors: as prepare. */
+SLUICE_NODISCARD sluice_err sl_direct_prepare_updates(const char *path, int64_t *n_updates, sluice_cause *cause);
+/* Sets *n_updates to the sum of n. Errors: as prepare. */
+SLUICE_NODISCARD sluice_err sl_direct_count_updates(const char *path, int64_t *n_updates, sluice_cause *cause);
 
 typedef struct sl_direct sl_direct;
 
@@ -36,10 +46,19 @@ SLUICE_NODISCARD sluice_err sl_direct_open(const char *path, bool synchronous_fu
 /* NULL-safe, nulls the pointer. */
 void sl_direct_close(sl_direct **direct);
 
-/* Inserts one row in a transaction of its own. Errors: LOCKED (SQLITE_BUSY after the busy time-out), NO_SPACE, IO,
- * FAILED; sqlite_code is set. */
+/* Brackets several writes into one transaction (BEGIN IMMEDIATE). After an error nothing of it is left and no
+ * transaction is open. Errors: as insert. */
+SLUICE_NODISCARD sluice_err sl_direct_begin(sl_direct *self, sluice_cause *cause);
+SLUICE_NODISCARD sluice_err sl_direct_commit(sl_direct *self, sluice_cause *cause);
+/* Inserts one row, in the open transaction or in one of its own. Errors: LOCKED (SQLITE_BUSY after the busy time-out),
+ * NO_SPACE, IO, FAILED; sqlite_code is set. */
 SLUICE_NODISCARD sluice_err sl_direct_insert(sl_direct *self, int64_t id, const char *body, size_t size,
                                              sluice_cause *cause);
+/* Gives row `id` of bench_update another text; else as insert. Needs prepare_updates. */
+SLUICE_NODISCARD sluice_err sl_direct_update(sl_direct *self, int64_t id, const char *body, size_t size,
+                                             sluice_cause *cause);
+/* Size of the log beside the file in bytes; 0: there is none. */
+uint64_t sl_direct_wal_size(const char *path);
 /* Reads bench_read by id and compares every row found with sl_direct_body. Sets *n_rows to the number of right ones.
  * Errors: as insert. */
 SLUICE_NODISCARD sluice_err sl_direct_lookup(sl_direct *self, int64_t id, unsigned *n_rows, sluice_cause *cause);

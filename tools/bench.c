@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const work_names[] = {"write", "read", "mixed", "pingpong", "ring", "count"};
+static const char *const work_names[] = {"write", "read", "mixed", "update", "pingpong", "ring", "count"};
 static const char *const transport_names[] = {"direct", "inproc", "ipc", "tcp"};
 
 int64_t sl_bench_now_ns(void) {
@@ -30,7 +30,10 @@ enum {
     KEY_DB,
     KEY_CURVE,
     KEY_LOCAL_LEASE,
-    KEY_RELAY
+    KEY_RELAY,
+    KEY_ROWS,
+    KEY_SHAPE,
+    KEY_SPIN
 };
 
 static const struct argp_option options[] = {
@@ -48,6 +51,15 @@ static const struct argp_option options[] = {
     {"processes", KEY_PROCESSES, NULL, 0, "Clients are processes; the default for ipc and tcp", 0},
     {"threads", KEY_THREADS, NULL, 0, "Clients are threads; the default for direct and inproc", 0},
     {"receipts", KEY_RECEIPTS, "on|off", 0, "Writes leave a receipt; default off", 0},
+    {"rows", KEY_ROWS, "N", 0,
+     "Rows a write or update changes, in one atomic request (direct: in one "
+     "transaction); default 1",
+     0},
+    {"shape", KEY_SHAPE, "columns|statements", 0,
+     "How a request carries several rows: as parameter rows of one statement, or as "
+     "statements; default columns",
+     0},
+    {"spin", KEY_SPIN, "US", 0, "Threads of the runtime spin so long before they block; default 0", 0},
     {"db", KEY_DB, "FILE", 0, "Use this file and keep it; default: a fresh one, removed afterwards", 0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON line", 0},
     {"curve", KEY_CURVE, "on|off", 0, "Encrypt TCP (this build has no CURVE and refuses on)", 0},
@@ -88,16 +100,19 @@ static void finish(bench_line *line, struct argp_state *state) {
         unsigned clients, pipeline;
     } defaults[] = {
         [SL_WORK_WRITE] = {8, 1},    [SL_WORK_READ] = {8, 1},   [SL_WORK_MIXED] = {8, 1},
-        [SL_WORK_PINGPONG] = {1, 1}, [SL_WORK_RING] = {100, 1}, [SL_WORK_COUNT] = {1, 256},
+        [SL_WORK_UPDATE] = {8, 1},   [SL_WORK_PINGPONG] = {1, 1}, [SL_WORK_RING] = {100, 1},
+        [SL_WORK_COUNT] = {1, 256},
     };
     sl_bench_plan *plan = &line->plan;
     bool remote = plan->transport == SL_TRANSPORT_IPC || plan->transport == SL_TRANSPORT_TCP;
-    if (!line->has_work) argp_error(state, "say what to measure: write, read, mixed, pingpong, ring or count");
+    if (!line->has_work) argp_error(state, "say what to measure: write, read, mixed, update, pingpong, ring or count");
     if (!line->has_clients) plan->n_clients = defaults[plan->work].clients;
     if (!line->has_pipeline) plan->pipeline = defaults[plan->work].pipeline;
     if (!line->has_processes) plan->processes = remote;
     if (plan->work >= SL_WORK_PINGPONG && (plan->transport != SL_TRANSPORT_INPROC || plan->processes))
         argp_error(state, "%s runs on one dispatcher: --transport inproc, no --processes", work_names[plan->work]);
+    if (plan->rows > 1 && plan->work != SL_WORK_WRITE && plan->work != SL_WORK_UPDATE)
+        argp_error(state, "--rows is for write and update");
     if (plan->transport == SL_TRANSPORT_INPROC && plan->processes)
         argp_error(state, "--processes: inproc is within one process; use ipc or tcp");
     /* A stock connection runs one statement at a time; the result says so. */
@@ -111,6 +126,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     sl_bench_plan *plan = &line->plan;
     static const char *const on_off[] = {"off", "on"};
     static const char *const levels[] = {"normal", "full"};
+    static const char *const shapes[] = {"columns", "statements"};
     switch (key) {
     case KEY_TRANSPORT:
         plan->transport = (sl_bench_transport)choice(state, "--transport", arg, transport_names, 4);
@@ -129,6 +145,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_PROCESSES:
     case KEY_THREADS: set_processes(line, key == KEY_PROCESSES, state); break;
     case KEY_RECEIPTS: plan->receipts = choice(state, "--receipts", arg, on_off, 2) == 1; break;
+    case KEY_ROWS: plan->rows = number(state, "--rows", arg, 1000000); break;
+    case KEY_SHAPE: plan->statements = choice(state, "--shape", arg, shapes, 2) == 1; break;
+    case KEY_SPIN: plan->spin_us = number(state, "--spin", arg, 10000); break;
     case KEY_DB: plan->db = arg; break;
     case KEY_CURVE:
         if (choice(state, "--curve", arg, on_off, 2) == 1)
@@ -138,7 +157,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RELAY: argp_error(state, "--relay: unsupported: this build has no relays yet"); break;
     case ARGP_KEY_ARG:
         if (line->has_work) argp_error(state, "%s: one kind of work at a time", arg);
-        plan->work = (sl_bench_work)choice(state, "bench", arg, work_names, 6);
+        plan->work = (sl_bench_work)choice(state, "bench", arg, work_names, 7);
         line->has_work = true;
         break;
     case ARGP_KEY_END: finish(line, state); break;
@@ -152,6 +171,18 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 static double quantile_us(const sl_bench_total *total, double quantile) {
     /* Three digits are all that the clock is good for. */
     return (double)sl_latency_quantile(&total->counts.latency, quantile) / 1000.0;
+}
+
+static bool add_rows(json_t *document, const sl_bench_plan *plan, const sl_bench_total *total) {
+    double rows_per_s = (double)total->counts.ops * plan->rows / total->elapsed_s;
+    return json_object_set_new(document, "rows", json_integer((json_int_t)plan->rows)) == 0 &&
+           json_object_set_new(document, "rows_per_s", json_real(rows_per_s)) == 0;
+}
+
+static bool add_direct(json_t *document, const sl_bench_counts *counts) {
+    json_int_t commit_p99_us = (json_int_t)(sl_latency_quantile(&counts->commit, 0.99) / 1000);
+    return json_object_set_new(document, "commit_p99_us", json_integer(commit_p99_us)) == 0 &&
+           json_object_set_new(document, "wal_file_bytes", json_integer((json_int_t)counts->wal_bytes)) == 0;
 }
 
 static json_t *result_document(const sl_bench_plan *plan, const sl_bench_total *total) {
@@ -171,6 +202,8 @@ static json_t *result_document(const sl_bench_plan *plan, const sl_bench_total *
         (json_int_t)total->client_ops_min, "client_ops_max", (json_int_t)total->client_ops_max);
     bool ok = document && figures && json_object_update(document, figures) == 0;
     json_decref(figures);
+    ok = ok && add_rows(document, plan, total);
+    if (ok && plan->transport == SL_TRANSPORT_DIRECT) ok = add_direct(document, &total->counts);
     if (ok && total->has_store) {
         json_t *store = json_object();
 #define ADD_COUNTER(name, meaning)                                                                                     \
@@ -181,6 +214,8 @@ static json_t *result_document(const sl_bench_plan *plan, const sl_bench_total *
         ok = json_object_set_new(document, "group_mean", json_real(group)) == 0 && ok;
         json_t *commit_p99 = json_integer((json_int_t)total->store.commit_p99_us);
         ok = json_object_set_new(document, "commit_p99_us", commit_p99) == 0 && ok;
+        json_t *wal_bytes = json_integer((json_int_t)total->store.wal_file_bytes);
+        ok = json_object_set_new(document, "wal_file_bytes", wal_bytes) == 0 && ok;
         ok = json_object_set_new(document, "store", store) == 0 && ok;
     }
     if (ok) return document;
@@ -211,17 +246,19 @@ int sl_command_bench(sl_cli *cli, int argc, char **argv) {
     static const struct argp argp = {
         .options = options,
         .parser = parse,
-        .args_doc = "write|read|mixed|pingpong|ring|count",
+        .args_doc = "write|read|mixed|update|pingpong|ring|count",
         .doc = "Measures, and checks afterwards that every acknowledged write is in the file exactly once.\v"
-               "write inserts one row of an id and 100 bytes of text per op; read selects one such row by its id. For "
-               "pingpong, ring and count an op is one message delivered, and the times are means over 1024 of them. "
+               "write inserts a row of an id and 100 bytes of text per op, read selects one such row by its id, "
+               "update gives a random one of 100000 such rows another text. For pingpong, ring and count an op is one "
+               "message delivered, and the times are means over 1024 of them. "
                "Exit code 1: something was lost or doubled, or the run failed.",
     };
     if (cli->url) {
         sl_tool_error("bench", "--connect is not for bench", "it starts its own server; choose --transport");
         return SL_EXIT_USAGE;
     }
-    bench_line line = {.plan = {.transport = SL_TRANSPORT_INPROC, .seconds = 5, .full = true, .json = cli->json}};
+    bench_line line = {
+        .plan = {.transport = SL_TRANSPORT_INPROC, .seconds = 5, .rows = 1, .full = true, .json = cli->json}};
     argp_parse(&argp, argc, argv, 0, NULL, &line);
 
     sl_bench_plan *plan = &line.plan;

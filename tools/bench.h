@@ -18,7 +18,8 @@
 typedef enum sl_bench_work {
     SL_WORK_WRITE,
     SL_WORK_READ,
-    SL_WORK_MIXED, /* one write in five */
+    SL_WORK_MIXED,  /* one write in five */
+    SL_WORK_UPDATE, /* random rows of a table that is filled before */
     SL_WORK_PINGPONG,
     SL_WORK_RING,
     SL_WORK_COUNT
@@ -35,6 +36,9 @@ typedef struct sl_bench_plan {
     sl_bench_work work;
     sl_bench_transport transport;
     unsigned n_clients, pipeline, seconds;
+    unsigned rows;   /* written by one op, atomically */
+    unsigned spin_us; /* of the runtime that serves */
+    bool statements; /* the rows of an op are statements of their own, else parameter rows of one */
     bool full;      /* synchronous full, else normal */
     bool processes; /* clients are processes, else threads */
     bool receipts;
@@ -44,6 +48,7 @@ typedef struct sl_bench_plan {
     char path[PATH_MAX];     /* of the database */
     char url[PATH_MAX + 16]; /* where clients connect */
     int64_t first_rowid;     /* rows above this one are the run's */
+    int64_t first_updates;   /* updates counted in the file before the run */
     sluice_runtime *runtime; /* for inproc */
 } sl_bench_plan;
 
@@ -59,6 +64,7 @@ static inline int64_t sl_bench_id(unsigned client, uint64_t n) {
 /* What a client has to tell. Its fixed part travels by pipe as it stands (same program, same machine). */
 typedef struct sl_bench_counts {
     uint64_t ops;                          /* ended well within the time */
+    uint64_t wal_bytes;                    /* direct: size of the log at the end; it never shrinks during a run */
     uint64_t errors;                       /* ended otherwise, at any time; busy and unknown are among them */
     uint64_t busy;                         /* SQLITE_BUSY reached the client */
     uint64_t unknown;                      /* writes whose answer was lost */
@@ -67,6 +73,7 @@ typedef struct sl_bench_counts {
     bool failed; /* could not even start, or died; first_error says why */
     sluice_cause first_error;
     sl_latency latency;
+    sl_latency commit; /* direct: of COMMIT alone; of the whole statement if that is the transaction */
 } sl_bench_counts;
 
 typedef struct sl_bench_report {

@@ -2,6 +2,7 @@
 /* After a bench run: does the file hold every acknowledged row exactly once, and none that was answered no?
  *
  * The scan is by stock SQLite, over the whole table, and every row's text is made again from its id and compared.
+ * Updates overwrite each other, so of them the numbers are compared: acknowledged, and counted by the rows themselves.
  */
 #include "direct.h"
 #include "bench.h"
@@ -49,8 +50,27 @@ static void judge(const check *self, sl_bench_total *total) {
     total->phantoms += self->strangers;
 }
 
+static sluice_err check_updates(const sl_bench_plan *plan, const sl_bench_report *reports, sl_bench_total *total,
+                                sluice_cause *cause) {
+    int64_t counted = 0;
+    uint64_t unknown = 0;
+    sluice_err err = sl_direct_count_updates(plan->path, &counted, cause);
+    if (!err) err = sl_direct_integrity(plan->path, cause);
+    if (err) return err;
+    for (unsigned c = 0; c < plan->n_clients; c++)
+        for (uint64_t n = 0; n < reports[c].counts.n_outcomes; n++) {
+            if (reports[c].outcomes[n] == SL_OUTCOME_ACKNOWLEDGED) total->acknowledged++;
+            if (reports[c].outcomes[n] == SL_OUTCOME_UNKNOWN) unknown++;
+        }
+    uint64_t found = (uint64_t)(counted - plan->first_updates);
+    if (found < total->acknowledged) total->lost = total->acknowledged - found;
+    if (found > total->acknowledged + unknown) total->doubled = found - total->acknowledged - unknown;
+    return SLUICE_OK;
+}
+
 sluice_err sl_bench_check(const sl_bench_plan *plan, const sl_bench_report *reports, sl_bench_total *total,
                           sluice_cause *cause) {
+    if (plan->work == SL_WORK_UPDATE) return check_updates(plan, reports, total, cause);
     check self = {.reports = reports, .n_clients = plan->n_clients};
     sluice_err err = SLUICE_OK;
     self.seen = calloc(plan->n_clients, sizeof *self.seen);

@@ -27,8 +27,8 @@ typedef struct bench_client {
 /* One operation under way. */
 typedef struct bench_op {
     bool write;
-    uint64_t sequence; /* of a write */
-    int64_t id;
+    uint64_t sequence; /* of a write: of its first row */
+    int64_t id;        /* of a read */
     int64_t begun_ns;
     struct bench_op *next_free;
 } bench_op;
@@ -83,23 +83,44 @@ static void end_op(bench_client *self, const bench_op *op, sluice_err err, const
     } else if (now <= self->end_ns) {
         counts->ops++;
     }
-    if (op->write && !note_outcome(self->report, op->sequence, outcome)) {
+    bool noted = true;
+    for (unsigned i = 0; op->write && noted && i < self->plan->rows; i++)
+        noted = note_outcome(self->report, op->sequence + i, outcome);
+    if (!noted) {
         fail_client(self, SLUICE_NOMEM, &(sluice_cause){.text = "out of memory for the outcomes"});
         self->end_ns = 0;
     }
 }
 
+static int64_t random_id(bench_client *self, uint64_t n_ids) {
+    self->random ^= self->random << 13; /* xorshift64 */
+    self->random ^= self->random >> 7;
+    self->random ^= self->random << 17;
+    return (int64_t)(self->random % n_ids) + 1;
+}
+
+/* One row as a write sends it. The text is new each time, also of an update: one that stores what is there already
+ * dirties no page and syncs nothing. */
+typedef struct bench_row {
+    int64_t id;
+    char body[SL_DIRECT_BODY_SIZE + 1];
+} bench_row;
+
+static void make_row(bench_client *self, const bench_op *op, unsigned i, bench_row *row) {
+    int64_t unique = sl_bench_id(self->index, op->sequence + i);
+    row->id = self->plan->work == SL_WORK_UPDATE ? random_id(self, SL_DIRECT_UPDATE_ROWS) : unique;
+    sl_direct_body(unique, row->body);
+}
+
 static void begin_op(bench_client *self, bench_op *op) {
     uint64_t n = self->n_ops++;
-    op->write = self->plan->work == SL_WORK_WRITE || (self->plan->work == SL_WORK_MIXED && n % WRITE_EVERY == 0);
+    bool all_write = self->plan->work == SL_WORK_WRITE || self->plan->work == SL_WORK_UPDATE;
+    op->write = all_write || (self->plan->work == SL_WORK_MIXED && n % WRITE_EVERY == 0);
     if (op->write) {
-        op->sequence = self->n_writes++;
-        op->id = sl_bench_id(self->index, op->sequence);
+        op->sequence = self->n_writes;
+        self->n_writes += self->plan->rows;
     } else {
-        self->random ^= self->random << 13; /* xorshift64 */
-        self->random ^= self->random >> 7;
-        self->random ^= self->random << 17;
-        op->id = (int64_t)(self->random % SL_DIRECT_READ_ROWS) + 1;
+        op->id = random_id(self, SL_DIRECT_READ_ROWS);
     }
     op->begun_ns = sl_bench_now_ns();
 }
@@ -115,24 +136,47 @@ static void count_rows(bench_client *self, unsigned n_rows) {
 
 /* ---- stock SQLite ---- */
 
+static sluice_err write_row_direct(bench_client *self, const bench_row *row, sluice_cause *cause) {
+    if (self->plan->work == SL_WORK_UPDATE)
+        return sl_direct_update(self->direct, row->id, row->body, SL_DIRECT_BODY_SIZE, cause);
+    return sl_direct_insert(self->direct, row->id, row->body, SL_DIRECT_BODY_SIZE, cause);
+}
+
+static sluice_err write_direct(bench_client *self, const bench_op *op, sluice_cause *cause) {
+    bool brackets = self->plan->rows > 1;
+    bench_row row;
+    sluice_err err = brackets ? sl_direct_begin(self->direct, cause) : SLUICE_OK;
+    int64_t commit_ns = sl_bench_now_ns();
+    for (unsigned i = 0; !err && i < self->plan->rows; i++) {
+        make_row(self, op, i, &row);
+        if (!brackets) commit_ns = sl_bench_now_ns();
+        err = write_row_direct(self, &row, cause);
+    }
+    if (!err && brackets) {
+        commit_ns = sl_bench_now_ns();
+        err = sl_direct_commit(self->direct, cause);
+    }
+    if (!err) sl_latency_add(&self->report->counts.commit, (uint64_t)(sl_bench_now_ns() - commit_ns));
+    return err;
+}
+
 static void run_direct(bench_client *self) {
     bench_op op;
-    char body[SL_DIRECT_BODY_SIZE + 1];
     for (;;) {
         begin_op(self, &op);
-        if (time_is_up(self, op.begun_ns)) return;
+        if (time_is_up(self, op.begun_ns)) break;
         sluice_cause cause = {0};
         sluice_err err;
         unsigned n_rows = 1;
         if (op.write) {
-            sl_direct_body(op.id, body);
-            err = sl_direct_insert(self->direct, op.id, body, SL_DIRECT_BODY_SIZE, &cause);
+            err = write_direct(self, &op, &cause);
         } else {
             err = sl_direct_lookup(self->direct, op.id, &n_rows, &cause);
         }
         end_op(self, &op, err, &cause);
         if (!err) count_rows(self, n_rows);
     }
+    self->report->counts.wal_bytes = sl_direct_wal_size(self->plan->path);
 }
 
 /* ---- Sluice ---- */
@@ -158,19 +202,53 @@ static void end_request(bench_client *self, const bench_op *op, sluice_err err, 
     sluice_result_destroy(result);
 }
 
+static const char *write_sql(const bench_client *self) {
+    return self->plan->work == SL_WORK_UPDATE ? SL_DIRECT_UPDATE : SL_DIRECT_INSERT;
+}
+
+static sluice_err add_rows(bench_client *self, const bench_op *op, sluice_request *request) {
+    bool columns = self->plan->rows > 1 && !self->plan->statements;
+    sluice_err err = columns ? sluice_request_add(request, write_sql(self), NULL, 0) : SLUICE_OK;
+    for (unsigned i = 0; !err && i < self->plan->rows; i++) {
+        bench_row row;
+        make_row(self, op, i, &row);
+        sluice_value values[] = {sluice_integer(row.id), sluice_text_n(row.body, SL_DIRECT_BODY_SIZE)};
+        err = columns ? sluice_request_row(request, values, 2)
+                      : sluice_request_add(request, write_sql(self), values, 2);
+    }
+    return err;
+}
+
+/* Gives: *out, also on an error. */
+static sluice_err make_request(bench_client *self, const bench_op *op, sluice_request **out, sluice_cause *cause) {
+    sluice_err err = sluice_request_new(self->client, op->write ? SLUICE_WRITE : SLUICE_READ, out);
+    if (!err && op->write) {
+        err = add_rows(self, op, *out);
+    } else if (!err) {
+        sluice_value value = sluice_integer(op->id);
+        err = sluice_request_add(*out, SL_DIRECT_SELECT, &value, 1);
+    }
+    return err ? sluice_cause_set(cause, err, "request: %s", sluice_err_text(err)) : SLUICE_OK;
+}
+
 static void run_single(bench_client *self) {
     bench_op op;
-    char body[SL_DIRECT_BODY_SIZE + 1];
+    bench_row row;
     for (;;) {
         begin_op(self, &op);
         if (time_is_up(self, op.begun_ns)) return;
         sluice_cause cause = {0};
         sluice_result *result = NULL;
         sluice_err err;
-        if (op.write) {
-            sl_direct_body(op.id, body);
-            sluice_value values[] = {sluice_integer(op.id), sluice_text_n(body, SL_DIRECT_BODY_SIZE)};
-            err = sluice_exec(self->client, SL_DIRECT_INSERT, values, 2, NULL, &cause);
+        if (op.write && self->plan->rows == 1) {
+            make_row(self, &op, 0, &row);
+            sluice_value values[] = {sluice_integer(row.id), sluice_text_n(row.body, SL_DIRECT_BODY_SIZE)};
+            err = sluice_exec(self->client, write_sql(self), values, 2, NULL, &cause);
+        } else if (op.write) {
+            sluice_request *request = NULL;
+            err = make_request(self, &op, &request, &cause);
+            if (!err) err = sluice_call(self->client, request, NULL, &cause);
+            sluice_request_destroy(&request);
         } else {
             sluice_value value = sluice_integer(op.id);
             err = sluice_query(self->client, SL_DIRECT_SELECT, &value, 1, &result, &cause);
@@ -181,20 +259,8 @@ static void run_single(bench_client *self) {
 
 static sluice_err submit(bench_client *self, bench_op *op, sluice_cause *cause) {
     sluice_request *request = NULL;
-    sluice_err err = sluice_request_new(self->client, op->write ? SLUICE_WRITE : SLUICE_READ, &request);
-    if (!err && op->write) {
-        char body[SL_DIRECT_BODY_SIZE + 1];
-        sl_direct_body(op->id, body);
-        sluice_value values[] = {sluice_integer(op->id), sluice_text_n(body, SL_DIRECT_BODY_SIZE)};
-        err = sluice_request_add(request, SL_DIRECT_INSERT, values, 2);
-    } else if (!err) {
-        sluice_value value = sluice_integer(op->id);
-        err = sluice_request_add(request, SL_DIRECT_SELECT, &value, 1);
-    }
-    if (err)
-        (void)sluice_cause_set(cause, err, "request: %s", sluice_err_text(err));
-    else
-        err = sluice_submit(self->client, &request, op, NULL, cause);
+    sluice_err err = make_request(self, op, &request, cause);
+    if (!err) err = sluice_submit(self->client, &request, op, NULL, cause);
     sluice_request_destroy(&request);
     return err;
 }

@@ -80,13 +80,18 @@ static sluice_err make_file(host *self, sluice_cause *cause) {
     int n = self->plan->db ? snprintf(self->plan->path, sizeof self->plan->path, "%s", self->plan->db)
                            : snprintf(self->plan->path, sizeof self->plan->path, "%s/bench.db", self->directory);
     if (n >= (int)sizeof self->plan->path) return sluice_cause_set(cause, SLUICE_INVALID, "--db: the path is too long");
-    return sl_direct_prepare(self->plan->path, &self->plan->first_rowid, cause);
+    sluice_err err = sl_direct_prepare(self->plan->path, &self->plan->first_rowid, cause);
+    if (err || self->plan->work != SL_WORK_UPDATE) return err;
+    return sl_direct_prepare_updates(self->plan->path, &self->plan->first_updates, cause);
 }
 
 /* ---- the server ---- */
 
 static sluice_err open_store(server *self, const sl_bench_plan *plan, sluice_cause *cause) {
-    sluice_err err = sluice_runtime_new(NULL, &self->runtime, cause);
+    sluice_runtime_options runtime;
+    sluice_runtime_options_init(&runtime);
+    runtime.spin_us = plan->spin_us;
+    sluice_err err = sluice_runtime_new(&runtime, &self->runtime, cause);
     if (err) return err;
     sluice_store_options options;
     sluice_store_options_init(&options);
@@ -353,6 +358,8 @@ static void add_up(const host *self, sl_bench_total *total) {
         total->counts.busy += counts->busy;
         total->counts.unknown += counts->unknown;
         sl_latency_merge(&total->counts.latency, &counts->latency);
+        sl_latency_merge(&total->counts.commit, &counts->commit);
+        if (counts->wal_bytes > total->counts.wal_bytes) total->counts.wal_bytes = counts->wal_bytes;
         if (counts->ops < total->client_ops_min) total->client_ops_min = counts->ops;
         if (counts->ops > total->client_ops_max) total->client_ops_max = counts->ops;
     }

@@ -68,6 +68,19 @@ def receipts_threads_processes_and_synchronous_normal_are_choices(directory):
 
 
 @test
+def an_op_may_write_several_rows_and_updates_are_counted_by_the_rows(directory):
+    for transport in TRANSPORTS:
+        found = bench(directory, "write", "--transport", transport, "--clients", "2", "--rows", "7")
+        same((found["rows"], found["acknowledged"] % 7), (7, 0), found)
+        holds(found["acknowledged"] >= 7 * found["ops"], found)
+        found = bench(directory, "update", "--transport", transport, "--clients", "2", "--rows", "3")
+        holds(found["acknowledged"] >= 3 * found["ops"] and found["commit_p99_us"] > 0, found)
+        holds(found["wal_file_bytes"] > 0, found)
+    bench(directory, "write", "--clients", "2", "--rows", "5", "--shape", "statements", "--pipeline", "3")
+    bench(directory, "update", "--clients", "1", "--spin", "50")
+
+
+@test
 def a_chosen_file_is_kept_and_a_second_run_judges_only_its_own_rows(directory):
     path = os.path.join(directory, "chosen.db")
     for _ in range(2):

@@ -122,6 +122,48 @@ static void wrong_answers_of_reads_count_as_lost_and_doubled(void **state) {
     assert_verdict(self, 2, 3, 0);
 }
 
+/* Two clients, five updates each, all of row 7. */
+static void update_all(bed *self) {
+    sluice_cause cause = {0};
+    sl_direct *direct = NULL;
+    self->plan.work = SL_WORK_UPDATE;
+    assert_ok(sl_direct_prepare_updates(self->plan.path, &self->plan.first_updates, &cause), cause);
+    assert_ok(sl_direct_open(self->plan.path, true, &direct, &cause), cause);
+    assert_ok(sl_direct_begin(direct, &cause), cause);
+    for (unsigned n = 0; n < N_CLIENTS * N_ROWS; n++) assert_ok(sl_direct_update(direct, 7, "text", 4, &cause), cause);
+    assert_ok(sl_direct_commit(direct, &cause), cause);
+    sl_direct_close(&direct);
+}
+
+static void updates_that_are_all_there_are_found_clean(void **state) {
+    update_all(*state);
+    assert_verdict(*state, 0, 0, 0);
+    assert_int_equal(((bed *)*state)->total.acknowledged, N_CLIENTS * N_ROWS);
+}
+
+static void an_acknowledged_update_that_is_missing_is_lost(void **state) {
+    update_all(*state);
+    run_sql(*state, "UPDATE bench_update SET n = n - 2 WHERE id = 7");
+    assert_verdict(*state, 2, 0, 0);
+}
+
+static void an_update_that_nobody_asked_for_is_doubled(void **state) {
+    bed *self = *state;
+    update_all(self);
+    run_sql(self, "UPDATE bench_update SET n = n + 1 WHERE id = 8");
+    assert_verdict(self, 0, 1, 0);
+}
+
+static void an_unknown_update_may_be_there_or_not(void **state) {
+    bed *self = *state;
+    update_all(self);
+    self->outcomes[0][1] = SL_OUTCOME_UNKNOWN;
+    assert_verdict(self, 0, 0, 0);
+    run_sql(self, "UPDATE bench_update SET n = n - 1 WHERE id = 7");
+    self->total.acknowledged = 0;
+    assert_verdict(self, 0, 0, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_run_without_fault_is_found_clean, setup, teardown),
@@ -131,6 +173,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_row_that_was_answered_no_is_a_phantom, setup, teardown),
         cmocka_unit_test_setup_teardown(a_row_that_nobody_sent_is_a_phantom, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_row_may_be_there_or_not_but_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(updates_that_are_all_there_are_found_clean, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_acknowledged_update_that_is_missing_is_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_update_that_nobody_asked_for_is_doubled, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unknown_update_may_be_there_or_not, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_answers_of_reads_count_as_lost_and_doubled, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
