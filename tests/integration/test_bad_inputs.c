@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Bad inputs 1 to 20, 27 and 70 of the list in docs: what the envelope and the body can have wrong, sent through the
+/* Bad inputs 1 to 20, 27 and 70 of docs/bad-inputs.md: what the envelope and the body can have wrong, sent through the
  * front door by strangers. Each gets its stated answer, nothing reaches an actor, and after each of them a good client
  * on the same port is served as before. (The transport's are in test_bad_inputs_transport.c, SQL's in
  * test_bad_inputs_sql.c.)
