@@ -273,7 +273,12 @@ sluice_err sluice_call_again(sluice_client *client, sluice_request *request, slu
     sl_outgoing outgoing = outgoing_of(client, request);
     outgoing.request = request;
     outgoing.again = request->unknown; /* after a definite no it is a new request, as good as the old */
-    return call(client, &outgoing, out, NULL, cause);
+    err = call(client, &outgoing, out, NULL, cause);
+    if (!outgoing.again || !request->unknown || sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN) return err;
+    /* Not even asked: what became of the earlier copies is as open as before. */
+    (void)sluice_cause_wrap(cause, "it could not be asked again");
+    if (cause != NULL) cause->code = SLUICE_UNKNOWN;
+    return SLUICE_UNKNOWN;
 }
 
 /* ---- pipelining ---- */

@@ -155,12 +155,19 @@ static sluice_err send_flight(sluice_client *client, uint32_t index, int64_t now
     return SLUICE_OK;
 }
 
+/* Ends a flight whose latest copy cannot leave. That says nothing of an earlier copy that was lost from sight. */
+static void finish_unsent(sluice_client *client, uint32_t index, sluice_err err, const char *why) {
+    const sl_flight *flight = &client->flights.at[index];
+    bool open = flight->kind == SL_FLIGHT_WRITE && flight->in_doubt;
+    finish(client, index, open ? SLUICE_UNKNOWN : err, why);
+}
+
 /* Sends one more copy, under the next attempt. */
 static void send_again(sluice_client *client, uint32_t index, int64_t now_ns) {
     sl_flight *flight = &client->flights.at[index];
     flight->attempt++;
     sluice_err err = send_flight(client, index, now_ns);
-    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, index, err, "it could not be sent again");
+    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish_unsent(client, index, err, "it could not be sent again");
 }
 
 static void send_waiting(sluice_client *client, int64_t now_ns) {
@@ -169,7 +176,7 @@ static void send_waiting(sluice_client *client, int64_t now_ns) {
         next = client->flights.at[i].next;
         if (client->flights.at[i].state != SL_FLIGHT_WAITING) continue;
         sluice_err err = send_flight(client, i, now_ns);
-        if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
+        if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish_unsent(client, i, err, "it could not be sent");
         else if (err != SLUICE_OK) return; /* full, or gone again: the rest waits too, in its order */
     }
 }
@@ -187,7 +194,7 @@ void sl_client_look_at_connection(sluice_client *client, int64_t now_ns) {
         next = flight->next;
         if (flight->state == SL_FLIGHT_WAITING) {
             sluice_err err = send_flight(client, i, now_ns);
-            if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, i, err, "it could not be sent");
+            if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish_unsent(client, i, err, "it could not be sent");
         } else if (flight->state == SL_FLIGHT_SENT && flight->connection != client->connections &&
                    may_be_sent_again(client, flight)) {
             flight->in_doubt = true;
@@ -293,7 +300,7 @@ static bool begin_anew(sluice_client *client, uint32_t index) {
     flight->renewed = true;
     if (give_new_id(client, flight, flight->request, &flight->msg->identity) != SLUICE_OK) return false;
     sluice_err err = send_flight(client, index, sl_now_ns());
-    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish(client, index, err, "it could not be sent again");
+    if (err == SLUICE_TOO_BIG || err == SLUICE_NOMEM) finish_unsent(client, index, err, "it could not be sent again");
     return true;
 }
 

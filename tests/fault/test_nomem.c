@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The n-th allocation of Sluice's own code gives NULL, once and for ever, until a scenario (open, writes, reads,
- * checkpoints, close) passes without having met it. CTest: WRAP_MALLOC TIMEOUT=300
+/* The n-th allocation of Sluice's own code while it serves requests gives NULL, once and for ever, until a scenario
+ * (writes, reads, checkpoints) passes without having met it. CTest: WRAP_MALLOC TIMEOUT=300
  *
- * As in test_fault_loops.c: no crash, no hang, an answer to every request, and a file that agrees with the answers.
+ * As in test_fault_loops.c: no crash, no hang, an end to every request, and a file that agrees with the answers.
  * Allocations within SQLite are that test's; those within libzmq are libzmq's, which ends the process without memory.
  */
 #include <inttypes.h>

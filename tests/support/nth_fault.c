@@ -18,6 +18,7 @@
 
 #define PATIENCE_S 40 /* of a process, until it is called hung */
 #define CALL_MS    15000
+#define SHORT_MS   400   /* of a call where a message may be lost for want of memory: then its deadline ends it */
 #define BIG        60000 /* bytes of the big row: more pages than the soft cap has */
 
 static nth_fault *fault;
@@ -169,7 +170,7 @@ static void look(sluice_client *client) {
                 sluice_err_applied((sluice_err)fault->results[n]) != SLUICE_APPLIED_NO;
     }
     sluice_err err = sluice_query(client, "SELECT count(DISTINCT n) FROM t", NULL, 0, &result, &cause);
-    if (err == SLUICE_TIMEOUT) wrong("a read got no answer");
+    if (err == SLUICE_TIMEOUT && fault->kind != NTH_OWN_MEMORY) wrong("a read got no answer");
     if (err != SLUICE_OK) return;
     int64_t count = sluice_result_next(result) ? sluice_result_int64(result, 0) : -1;
     sluice_result_destroy(&result);
@@ -183,7 +184,7 @@ static void open_client(sluice_runtime *runtime, sluice_client **out) {
     options.runtime = runtime;
     options.receipts_default = false;
     options.receipts = true;
-    options.timeout_ms = CALL_MS;
+    options.timeout_ms = fault->kind == NTH_OWN_MEMORY ? SHORT_MS : CALL_MS;
     sluice_cause cause;
     sluice_err err = sluice_client_open("inproc://app", &options, out, &cause);
     if (err != SLUICE_OK && err != SLUICE_NOMEM) wrong("opening a client: %s: %s", sluice_err_name(err), cause.text);
@@ -211,17 +212,21 @@ static void run_scenario(const char *path) {
     sluice_store *store = NULL;
     sluice_client *client = NULL;
     sluice_cause cause;
-    atomic_store(&fault->armed, true);
+    /* Without memory for the messages that start and stop actors the runtime ends the process: requests only. */
+    bool requests_only = fault->kind == NTH_OWN_MEMORY;
+    atomic_store(&fault->armed, !requests_only);
     sluice_err err = open_store(runtime, path, &store, &cause);
     fault->open_result = (int)err;
     if (err == SLUICE_OK) open_client(runtime, &client);
     if (client != NULL) {
+        atomic_store(&fault->armed, true);
         for (int n = 0; n < FIRST_AT_ONCE; n++) call(client, n);
         look(client);
         call_at_once(client);
         look(client);
         for (int n = 20; n <= LAST; n++) call(client, n);
         look(client);
+        if (requests_only) atomic_store(&fault->armed, false);
     }
     sluice_client_close(&client);
     sluice_store_close(&store);
