@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 # Installs the Debian packages that building, testing and the examples need, if any is missing. Runs apt-get only then.
 #
-# Usage: tools/install-packages.sh build|examples|tests
+# Usage: tools/install-packages.sh build|examples|tests|bench
 #   build     what the library and the tools are built from
 #   examples  build, and what examples/run.sh runs
 #   tests     all of it, with a second compiler, fuzzing and the test scripts' needs
+#   bench     the databases that tests/bench/write.sh compares with
 # Exit code: 0 everything is there; 1 something is missing and could not be installed; 2 usage.
 set -euo pipefail
 
@@ -13,13 +14,15 @@ build=(gcc libc6-dev cmake ninja-build pkg-config libzmq3-dev libsqlite3-dev lib
     protobuf-compiler libjansson-dev libmicrohttpd-dev libsmartcols-dev)
 examples=(curl sqlite3)
 tests=(g++ libcmocka-dev clang libclang-rt-14-dev python3 python3-zmq python3-protobuf strace)
+bench=(postgresql-15 redis-server python3)
 
 case "${1:-}" in
     build) wanted=("${build[@]}") ;;
     examples) wanted=("${build[@]}" "${examples[@]}") ;;
     tests) wanted=("${build[@]}" "${examples[@]}" "${tests[@]}") ;;
+    bench) wanted=("${bench[@]}") ;;
     *)
-        echo "usage: $0 build|examples|tests" >&2
+        echo "usage: $0 build|examples|tests|bench" >&2
         exit 2
         ;;
 esac

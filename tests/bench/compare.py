@@ -6,7 +6,7 @@ Disk and scheduler drift by a factor within minutes, so no time means anything a
 after the other, and gives one ratio; minimum, median and maximum of the rounds' ratios are printed. A slow result
 never fails; a run that loses or doubles a row does.
 
-Usage: compare.py write|read [--rounds N] [--seconds S] [--only NAME]... [--json]
+Usage: compare.py read [--rounds N] [--seconds S] [--only NAME]... [--json]
 """
 import argparse
 import json
@@ -31,45 +31,8 @@ def p99(a, b):
     return a["p99_us"] / b["p99_us"]
 
 
-def evenness(a, _):
-    return a["client_ops_min"] / max(1, a["client_ops_max"])
-
-
-def longest_wait(a, _):
-    return a["max_us"] / a["p50_us"]
-
-
-def baseline_evenness(_, b):
-    return b["client_ops_min"] / max(1, b["client_ops_max"])
-
-
 # name: (what is compared, A's arguments, B's arguments, [(title, ratio)])
 SUITES = {
-    "write": {
-        "inproc-32": ("32 clients, one outstanding each, in process / the same 32 threads on own connections",
-                      ["write", "--transport", "inproc", "--clients", "32"],
-                      ["write", "--transport", "direct", "--clients", "32"],
-                      [("throughput A/B", ops), ("p99.9 A/B", p999), ("A: slowest/fastest client", evenness),
-                       ("A: longest wait / p50", longest_wait), ("B: slowest/fastest client", baseline_evenness)]),
-        "inproc-8x16": ("8 clients x 16 outstanding, in process / 8 threads on own connections",
-                        ["write", "--transport", "inproc", "--clients", "8", "--pipeline", "16"],
-                        ["write", "--transport", "direct", "--clients", "8"], [("throughput A/B", ops)]),
-        "ipc-32": ("32 processes over ipc / 32 processes on own connections",
-                   ["write", "--transport", "ipc", "--clients", "32"],
-                   ["write", "--transport", "direct", "--clients", "32", "--processes"],
-                   [("throughput A/B", ops), ("p99.9 A/B", p999), ("A: slowest/fastest client", evenness)]),
-        "tcp-32": ("32 processes over tcp / 32 processes on own connections",
-                   ["write", "--transport", "tcp", "--clients", "32"],
-                   ["write", "--transport", "direct", "--clients", "32", "--processes"],
-                   [("throughput A/B", ops), ("p99.9 A/B", p999)]),
-        "one": ("one idle client, in process / one thread on its own connection",
-                ["write", "--transport", "inproc", "--clients", "1"],
-                ["write", "--transport", "direct", "--clients", "1"], [("throughput A/B", ops)]),
-        "receipts": ("receipts on / off, 8 clients x 16 outstanding, in process",
-                     ["write", "--transport", "inproc", "--clients", "8", "--pipeline", "16", "--receipts", "on"],
-                     ["write", "--transport", "inproc", "--clients", "8", "--pipeline", "16"],
-                     [("throughput A/B", ops)]),
-    },
     "read": {
         "inproc-8x16": ("8 clients x 16 outstanding, in process, by message / 2 threads on own connections",
                         ["read", "--transport", "inproc", "--clients", "8", "--pipeline", "16"],
