@@ -239,4 +239,10 @@ unsigned sl_conn_busy(sl_conn *conn, bool reset) {
 
 void sl_conn_stop(sl_conn *conn, sluice_err why) { atomic_store_explicit(&conn->stop, (int)why, memory_order_release); }
 
+void sl_conn_alarm(sl_conn *conn, int64_t at_ns, sl_conn_alarm_fn fn, void *context) {
+    conn->alarm_ns = at_ns;
+    conn->alarm = fn;
+    conn->alarm_context = context;
+}
+
 void sl_conn_stop_clear(sl_conn *conn) { atomic_store_explicit(&conn->stop, 0, memory_order_release); }

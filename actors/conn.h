@@ -95,6 +95,11 @@ void sl_conn_stop(sl_conn *conn, sluice_err why);
 /* Threads: the connection's. */
 void sl_conn_stop_clear(sl_conn *conn);
 
+/* Calls fn once, from within a statement that runs when at_ns (CLOCK_MONOTONIC) has passed; fn may set the next alarm. It
+ * must not use the connection otherwise. at_ns 0: no alarm. Keeps: context. Threads: the connection's. */
+typedef void (*sl_conn_alarm_fn)(void *context);
+void sl_conn_alarm(sl_conn *conn, int64_t at_ns, sl_conn_alarm_fn fn, void *context);
+
 /* Number of busy statements, which is 0 between requests in every build. With reset: resets them. */
 unsigned sl_conn_busy(sl_conn *conn, bool reset);
 

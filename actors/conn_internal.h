@@ -42,6 +42,9 @@ struct sl_conn {
     int64_t deadline_ns;
     bool deadline_hit;
     _Atomic int stop; /* sluice_err, 0: run on */
+    int64_t alarm_ns; /* 0: none */
+    sl_conn_alarm_fn alarm;
+    void *alarm_context;
 
     /* statement cache */
     sl_cached **buckets;

@@ -23,7 +23,9 @@
  *  5. A result is whole or TOO_BIG, never cut short.
  *  6. A snapshot is opened, and its end made known, under the watch's lock, together with a look at the gate: so who
  *     closes the gate knows whether one is open, and is told of its end if so.
- *  7. The request's memory (SQL text, parameters) outlives its run: the reply is built in another message, and the
+ *  7. Whoever looks for a reader sees what it holds, and that it is in a long snapshot: nobody who could go elsewhere
+ *     queues behind a long query.
+ *  8. The request's memory (SQL text, parameters) outlives its run: the reply is built in another message, and the
  *     request becomes the spare for the next reply.
  *
  * Stop order: queue answered, timers end with the actor, watch forgets the connection, connection closes.
@@ -43,6 +45,7 @@
 
 #define BATCH 32u                /* requests that share a snapshot */
 #define LONG_NS 3000000          /* a snapshot that has lasted so long takes no further request */
+#define LONG_WEIGHT 1024u        /* requests that a reader in such a snapshot seems to hold beside its own */
 #define GATE_SAFETY_MS 1000u     /* a gate that nobody opened opens by itself */
 #define RETRY_AFTER_MS 20u       /* with OVERLOADED */
 #define BUSY_TRIES 200u          /* a snapshot can meet a half-written wal-index header for microseconds */
@@ -191,6 +194,7 @@ static void queue_push(reader *r, sluice_msg *msg) {
     r->tail = &msg->next;
     r->n_waiting++;
     r->waiting_bytes += msg->charge = sl_msg_size(msg);
+    sl_actor_set_held(r->self, r->n_waiting);
 }
 
 static sluice_msg *queue_pop(reader *r) {
@@ -294,7 +298,7 @@ static void settle(reader *r, sluice_msg *request, sluice_err err, const sluice_
     reply->identity = request->identity;
     reply->trace = request->trace;
     out->msgs[out->n++] = reply;
-    sl_arena_reset(&request->arena); /* invariant 7: its data was of use until here */
+    sl_arena_reset(&request->arena); /* invariant 8: its data was of use until here */
     r->spare = request;
 }
 
@@ -357,6 +361,12 @@ static sluice_err snapshot_begin(reader *r, uint64_t *commit_number, bool *gated
     return err;
 }
 
+/* Runs in the middle of a statement. */
+static void on_long(void *context) {
+    const reader *r = context;
+    sl_actor_set_held(r->self, r->n_waiting + LONG_WEIGHT); /* invariant 7 */
+}
+
 /* Serves waiting requests on one snapshot: at most BATCH, and none once it has lasted for LONG_NS or the gate waits for
  * its end, so that snapshots stay young. Gives the answers. An error: no snapshot could be opened. */
 static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cause *cause) {
@@ -367,6 +377,7 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
     sluice_err err = snapshot_begin(r, &commit_number, &gated, cause);
     if (err != SLUICE_OK || gated) return err;
     int64_t started_ns = sl_now_ns();
+    sl_conn_alarm(r->conn, started_ns + LONG_NS, on_long, r);
     while (out->n < BATCH && r->head != NULL) {
         sluice_msg *request = r->head;
         sluice_cause why;
@@ -381,7 +392,9 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
         if (err == SLUICE_SNAPSHOT_EXPIRED || sl_now_ns() - started_ns > LONG_NS) break;
     }
     if (out->n > 0) sl_count(r->store, read_batches, 1);
+    sl_conn_alarm(r->conn, 0, NULL, NULL);
     snapshot_end(r);
+    sl_actor_set_held(r->self, r->n_waiting);
     return SLUICE_OK;
 }
 

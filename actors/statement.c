@@ -35,7 +35,13 @@ int sl_progress(void *context) {
     sl_conn *conn = context;
     if (conn->own > 0) return 0;
     if (atomic_load_explicit(&conn->stop, memory_order_acquire) != 0) return 1;
-    if (conn->deadline_ns == 0 || now_ns() < conn->deadline_ns) return 0;
+    if (conn->deadline_ns == 0 && conn->alarm_ns == 0) return 0;
+    int64_t now = now_ns();
+    if (conn->alarm_ns != 0 && now >= conn->alarm_ns) {
+        conn->alarm_ns = 0;
+        conn->alarm(conn->alarm_context);
+    }
+    if (conn->deadline_ns == 0 || now < conn->deadline_ns) return 0;
     conn->deadline_hit = true;
     return 1;
 }

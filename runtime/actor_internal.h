@@ -37,6 +37,11 @@ void sl_actor_flush(sluice_actor *self);
 void *sl_runtime_zmq_context(sluice_runtime *runtime);
 struct sl_registry *sl_runtime_registry(sluice_runtime *runtime);
 
+/* Says how many requests self has taken out of its mailbox and not answered yet, weighted as self likes. Until it says
+ * otherwise sluice_whereis counts them as if they waited. */
+void sl_actor_set_held(sluice_actor *self, uint32_t n);
+/* Waiting messages and what the actor holds, by anyone; 0 if it is gone. Threads: any. */
+uint32_t sl_actor_load(sluice_runtime *runtime, sluice_pid pid);
 /* Waiting messages of an actor, by anyone; 0 if it is gone. Threads: any. */
 uint32_t sl_mailbox_depth(sluice_runtime *runtime, sluice_pid pid);
 

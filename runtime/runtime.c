@@ -226,7 +226,7 @@ void sluice_stop(sluice_runtime *runtime, sluice_pid pid) {
     sl_dispatchers_reap(runtime, false);
 }
 
-static uint32_t load_of(void *context, sluice_pid pid) { return sl_mailbox_depth(context, pid); }
+static uint32_t load_of(void *context, sluice_pid pid) { return sl_actor_load(context, pid); }
 
 sluice_pid sluice_whereis(sluice_runtime *runtime, const char *name) {
     return sl_names_find(runtime->names, name, load_of, runtime);

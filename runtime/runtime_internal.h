@@ -34,6 +34,7 @@ typedef struct sl_slot {
     _Atomic uint32_t generation; /* odd while somebody lives here; a pid carries the generation it was made with */
     _Atomic uint32_t exchange;   /* where its messages go */
     _Atomic uint64_t load;       /* waiting: messages in the upper 24 bits, bytes in the lower 40 */
+    _Atomic uint32_t held;       /* what the actor says it has taken out of its mailbox and not answered yet */
     _Atomic uint32_t max_messages;
     _Atomic uint32_t max_bytes;
     sluice_actor *actor; /* NULL for a port */

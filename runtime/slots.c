@@ -42,6 +42,7 @@ sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max
         runtime->free_slot = slot->next_free;
         slot->actor = NULL;
         atomic_store_explicit(&slot->exchange, exchange, memory_order_relaxed);
+        atomic_store_explicit(&slot->held, 0, memory_order_relaxed);
         atomic_store_explicit(&slot->max_messages, max_messages, memory_order_relaxed);
         atomic_store_explicit(&slot->max_bytes, max_bytes, memory_order_relaxed);
         uint32_t generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
@@ -95,6 +96,17 @@ void sl_slot_discharge(sluice_runtime *runtime, sluice_msg *msg) {
     sl_slot *slot = sl_slot_of(runtime, msg->to);
     atomic_fetch_sub_explicit(&slot->load, SL_LOAD_MESSAGE + msg->charge, memory_order_relaxed);
     msg->charge = 0;
+}
+
+void sl_actor_set_held(sluice_actor *self, uint32_t n) {
+    atomic_store_explicit(&sl_slot_of(self->runtime, self->pid)->held, n, memory_order_relaxed);
+}
+
+uint32_t sl_actor_load(sluice_runtime *runtime, sluice_pid pid) {
+    sl_slot *slot = sl_slot_find(runtime, pid);
+    if (slot == NULL) return 0;
+    uint64_t load = atomic_load_explicit(&slot->load, memory_order_relaxed);
+    return SL_LOAD_MESSAGES(load) + atomic_load_explicit(&slot->held, memory_order_relaxed);
 }
 
 uint32_t sl_mailbox_depth(sluice_runtime *runtime, sluice_pid pid) {

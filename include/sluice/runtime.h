@@ -79,7 +79,8 @@ SLUICE_API void sluice_stop(sluice_runtime *runtime, sluice_pid pid);
  * Errors: NO_ACTOR, OVERLOADED (its mailbox is full), CLOSED. Threads: any. */
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_post(sluice_runtime *runtime, sluice_pid to, sluice_msg **msg);
 
-/* The actor under a name, or of a pool the member with the fewest waiting messages; 0 if none. Threads: any. */
+/* The actor under a name, or of a pool the member with the least to do: waiting messages, and what it has
+ * taken and not answered where it says so; 0 if none. Threads: any. */
 SLUICE_API sluice_pid sluice_whereis(sluice_runtime *runtime, const char *name);
 
 typedef struct sluice_runtime_stats {

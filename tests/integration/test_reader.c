@@ -3,6 +3,7 @@
 #include "support/support.h"
 #include "support/ask.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include "actor_internal.h"
@@ -245,6 +246,46 @@ static void a_snapshot_that_is_expired_ends_with_its_own_error(void **unused) {
     close_store();
 }
 
+/* What a client's choice of a reader goes by. */
+static void await_load(sluice_pid reader, uint32_t least) {
+    int64_t until = sl_now_ns() + INT64_C(20000000000);
+    while (sl_actor_load(f.runtime, reader) < least) {
+        assert_true(sl_now_ns() < until);
+        sched_yield();
+    }
+}
+
+static void a_reader_in_a_long_query_does_not_look_idle(void **unused) {
+    (void)unused;
+    sluice_cause cause;
+    open_store(2, NULL);
+    sluice_pid first = atomic_load(&f.store->readers[0]), second = atomic_load(&f.store->readers[1]);
+    sluice_msg *request = support_query_new(), *reply = NULL;
+    assert_true(support_add(request, RUNAWAY, 0, NULL));
+    assert_int_equal(support_send_quiet(f.port, first, &request, 60000, NULL), SLUICE_OK);
+    sl_port_flush(f.port);
+    await_load(first, 1000); /* it has noticed that this one is long */
+    assert_int_equal(sl_mailbox_depth(f.runtime, first), 0);
+    for (int i = 0; i < 100; i++) assert_true(sluice_whereis(f.runtime, "app/readers") == second);
+    /* All go to the other one, so none waits for the long one. */
+    for (int i = 0; i < 50; i++) {
+        request = support_query_new();
+        assert_true(support_add(request, "SELECT 1", 0, NULL));
+        sluice_pid to = sluice_whereis(f.runtime, "app/readers");
+        assert_true(to == second);
+        assert_ok(support_ask_quiet(f.port, to, &request, 20000, NULL, &cause), cause);
+    }
+    assert_int_equal(sl_readers_expire(f.store, INT64_MAX), 1);
+    assert_int_equal(support_wait_quiet(f.port, 20000, &reply, NULL, &cause), SLUICE_SNAPSHOT_EXPIRED);
+    /* At rest both look the same again. */
+    request = support_query_new();
+    assert_true(support_add(request, "SELECT 1", 0, NULL));
+    assert_ok(support_ask_quiet(f.port, first, &request, 20000, NULL, &cause), cause);
+    assert_int_equal(sl_actor_load(f.runtime, first), 0);
+    assert_int_equal(sl_actor_load(f.runtime, second), 0);
+    close_store();
+}
+
 static void a_long_request_is_the_last_of_its_snapshot(void **unused) {
     (void)unused;
     sluice_cause cause;
@@ -350,6 +391,7 @@ int main(void) {
         cmocka_unit_test(a_result_over_the_limit_is_too_big_and_never_cut),
         cmocka_unit_test(a_runaway_query_ends_at_its_deadline_and_the_reader_serves_on),
         cmocka_unit_test(a_snapshot_that_is_expired_ends_with_its_own_error),
+        cmocka_unit_test(a_reader_in_a_long_query_does_not_look_idle),
         cmocka_unit_test(a_long_request_is_the_last_of_its_snapshot),
         cmocka_unit_test(the_gate_holds_reads_back_within_bounds_and_opens_by_itself),
         cmocka_unit_test(reads_that_wait_when_the_store_closes_are_answered),
