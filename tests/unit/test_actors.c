@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* What actors do to each other: ask, monitor, wait; and what their supervisor does when they fail. */
+#include "support/actors_kit.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include "actor_internal.h"
+#include "require.h"
+
+static bool all_settled(void *context) {
+    driver_actor *state = context;
+    return state->replies + state->errors + state->timeouts == (int)state->n;
+}
+static bool one_down(void *context) { return ((driver_actor *)context)->downs == 1; }
+static bool three_ticks(void *context) { return ((driver_actor *)context)->ticks == 3; }
+
+static void every_ask_between_actors_ends_once(void **state) {
+    fixture *self = *state;
+    for (int near = 0; near < 2; near++) {
+        echo_actor echo = {0};
+        sluice_pid target = actors_spawn_echo(self, &echo, SLUICE_PLACE_SHARED, NULL);
+        driver_actor driver = {.target = target, .n = 500, .timeout_ms = 10000, .number = 5};
+        sluice_pid pid = actors_spawn_driver(self, &driver, near ? SLUICE_PLACE_NEAR : SLUICE_PLACE_PINNED, target);
+        actors_tell(self, pid, 0);
+        support_await(all_settled, &driver, 10000);
+        assert_int_equal(driver.replies, 500);
+        sluice_stop(self->runtime, pid);
+        sluice_stop(self->runtime, target);
+    }
+}
+
+static void an_ask_that_is_not_answered_times_out(void **state) {
+    fixture *self = *state;
+    static echo_actor echo = {0};
+    sluice_pid target = actors_spawn_echo(self, &echo, SLUICE_PLACE_SHARED, NULL);
+    static driver_actor driver;
+    driver = (driver_actor){.target = target, .n = 10, .timeout_ms = 30, .number = SILENT};
+    sluice_pid pid = actors_spawn_driver(self, &driver, SLUICE_PLACE_SHARED, 0);
+    actors_tell(self, pid, 0);
+    support_await(all_settled, &driver, 10000);
+    assert_int_equal(driver.timeouts, 10);
+}
+
+static void an_asker_hears_that_the_actor_failed(void **state) {
+    fixture *self = *state;
+    static echo_actor echo = {0};
+    sluice_pid target = actors_spawn_echo(self, &echo, SLUICE_PLACE_PINNED, NULL);
+    static driver_actor driver;
+    driver = (driver_actor){.target = target, .n = 1, .timeout_ms = 10000, .number = FAIL};
+    sluice_pid pid = actors_spawn_driver(self, &driver, SLUICE_PLACE_SHARED, 0);
+    actors_tell(self, pid, 0);
+    support_await(all_settled, &driver, 10000);
+    assert_int_equal(driver.last_err, SLUICE_ACTOR_DOWN);
+}
+
+static void down_comes_once_whether_before_or_after_the_end(void **state) {
+    fixture *self = *state;
+    for (int after = 0; after < 2; after++) {
+        for (int failing = 0; failing < 2; failing++) {
+            echo_actor echo = {0};
+            sluice_pid target = actors_spawn_echo(self, &echo, SLUICE_PLACE_PINNED, NULL);
+            driver_actor driver = {.target = target};
+            sluice_pid pid = actors_spawn_driver(self, &driver, SLUICE_PLACE_SHARED, 0);
+            if (after) {
+                sluice_stop(self->runtime, target);
+                actors_tell(self, pid, 1);
+            } else {
+                actors_tell(self, pid, 1);
+                sl_port *port = NULL; /* a round trip through the driver's dispatcher orders monitor before the end */
+                assert_ok(sl_port_open(self->runtime, &port, &self->cause), self->cause);
+                actors_tell(self, pid, 9);
+                while (sl_mailbox_depth(self->runtime, pid) > 0) sched_yield();
+                sl_port_close(&port);
+                if (failing)
+                    actors_tell(self, target, FAIL);
+                else
+                    sluice_stop(self->runtime, target);
+            }
+            support_await(one_down, &driver, 10000);
+            if (after) assert_int_equal(driver.down_why, SLUICE_NO_ACTOR);
+            sluice_stop(self->runtime, pid);
+            assert_int_equal(driver.downs, 1);
+            sluice_stop(self->runtime, target);
+        }
+    }
+}
+
+static void periodic_timers_tick_until_cancelled(void **state) {
+    fixture *self = *state;
+    static driver_actor driver = {0};
+    sluice_pid pid = actors_spawn_driver(self, &driver, SLUICE_PLACE_SHARED, 0);
+    actors_tell(self, pid, 2);
+    support_await(three_ticks, &driver, 10000);
+    sluice_stop(self->runtime, pid);
+    assert_int_equal(driver.ticks, 3);
+}
+
+/* ---- supervision ---- */
+
+static bool restarted_twice(void *context) { return ((echo_actor *)context)->inits == 3; }
+static bool stopped(void *context) { return ((echo_actor *)context)->stopped >= 1; }
+
+static void a_failed_child_restarts_in_place_with_its_mailbox(void **state) {
+    fixture *self = *state;
+    static echo_actor echo = {.hold = true};
+    sluice_child child = {.spec = {.behaviour = &actors_echo, .arg = &echo, .placement = SLUICE_PLACE_PINNED}};
+    sluice_supervisor_options options;
+    sluice_supervisor_options_init(&options);
+    options.backoff_min_ms = 1;
+    sluice_pid supervisor, pid;
+    assert_ok(sluice_supervisor_spawn(self->runtime, &options, &child, 1, &supervisor, &pid, &self->cause), self->cause);
+    actors_tell(self, pid, FAIL);
+    actors_tell(self, pid, 1);
+    actors_tell(self, pid, FAIL);
+    actors_tell(self, pid, 2);
+    echo.hold = false;
+    support_await(restarted_twice, &echo, 10000);
+    sl_port *port = NULL;
+    assert_ok(sl_port_open(self->runtime, &port, &self->cause), self->cause);
+    sluice_msg *msg = actors_hello(3), *reply = NULL;
+    assert_int_equal(actors_ask(port, pid, &msg, 5000, &reply), SLUICE_OK); /* same pid */
+    sluice_msg_destroy(&reply);
+    sl_port_close(&port);
+    assert_int_equal(echo.received, 5);
+    sluice_runtime_stats stats;
+    sluice_runtime_stats_read(self->runtime, &stats);
+    assert_int_equal(stats.failures, 2);
+    assert_int_equal(stats.restarts, 2);
+    sluice_stop(self->runtime, supervisor);
+    assert_int_equal(echo.stopped, 3); /* one stop for each init */
+}
+
+static void too_many_failures_escalate(void **state) {
+    fixture *self = *state;
+    static echo_actor a = {0}, b = {0};
+    sluice_child children[] = {{.spec = {.behaviour = &actors_echo, .arg = &a}},
+                               {.spec = {.behaviour = &actors_echo, .arg = &b}}};
+    sluice_supervisor_options options;
+    sluice_supervisor_options_init(&options);
+    options.max_restarts = 2;
+    options.within_ms = 60000;
+    options.backoff_min_ms = 1;
+    sluice_pid supervisor, pids[2];
+    assert_ok(sluice_supervisor_spawn(self->runtime, &options, children, 2, &supervisor, pids, &self->cause), self->cause);
+    static driver_actor driver;
+    driver = (driver_actor){.target = supervisor};
+    sluice_pid watcher = actors_spawn_driver(self, &driver, SLUICE_PLACE_SHARED, 0);
+    actors_tell(self, watcher, 1);
+    for (int i = 0; i < 3; i++) actors_tell(self, pids[0], FAIL);
+    support_await(one_down, &driver, 10000);
+    assert_int_equal(driver.down_why, SLUICE_FAILED);
+    support_await(stopped, &b, 10000); /* the healthy sibling was stopped too */
+    assert_int_equal(a.inits, 3);
+}
+
+static void a_child_stopped_from_outside_is_not_restarted(void **state) {
+    fixture *self = *state;
+    static echo_actor echo = {0};
+    sluice_child child = {.spec = {.behaviour = &actors_echo, .arg = &echo}};
+    sluice_pid supervisor, pid;
+    assert_ok(sluice_supervisor_spawn(self->runtime, NULL, &child, 1, &supervisor, &pid, &self->cause), self->cause);
+    sluice_stop(self->runtime, pid);
+    sluice_stop(self->runtime, supervisor);
+    assert_int_equal(echo.inits, 1);
+}
+
+static void a_permanent_child_that_stops_itself_restarts(void **state) {
+    fixture *self = *state;
+    static echo_actor echo = {0};
+    sluice_child child = {.spec = {.behaviour = &actors_echo, .arg = &echo}, .restart = SLUICE_PERMANENT};
+    sluice_supervisor_options options;
+    sluice_supervisor_options_init(&options);
+    options.backoff_min_ms = 1;
+    sluice_pid supervisor, pid;
+    assert_ok(sluice_supervisor_spawn(self->runtime, &options, &child, 1, &supervisor, &pid, &self->cause), self->cause);
+    actors_tell(self, pid, STOP_SELF);
+    actors_tell(self, pid, STOP_SELF);
+    support_await(restarted_twice, &echo, 10000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        actors_test(every_ask_between_actors_ends_once),
+        actors_test(an_ask_that_is_not_answered_times_out),
+        actors_test(an_asker_hears_that_the_actor_failed),
+        actors_test(down_comes_once_whether_before_or_after_the_end),
+        actors_test(periodic_timers_tick_until_cancelled),
+        actors_test(a_failed_child_restarts_in_place_with_its_mailbox),
+        actors_test(too_many_failures_escalate),
+        actors_test(a_child_stopped_from_outside_is_not_restarted),
+        actors_test(a_permanent_child_that_stops_itself_restarts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
