@@ -14,6 +14,7 @@ typedef struct sl_outcome {
 } sl_outcome;
 
 #define SL_OUTCOMES_INLINE 2
+#define SL_TEXT_NO_TRANSACTION "no such transaction is open: it is over, and was not committed"
 
 /* One request of the group, from its arrival to its answer. */
 typedef struct sl_slot {

@@ -239,6 +239,8 @@ static sluice_err run_statements(reader *r, const Sluice__V1__QueryRequest *quer
         const sl_statement *statement = NULL;
         if (in->guard_case != SLUICE__V1__STATEMENT__GUARD__NOT_SET)
             err = sluice_cause_set(cause, SLUICE_INVALID, "a read has no number of changes to expect");
+        if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
+            err = sluice_cause_set(cause, SLUICE_READ_ONLY, "a procedure is called by a write");
         if (err == SLUICE_OK)
             err = sl_conn_prepare(r->conn, in->sql.data, in->sql.len, SL_RIGHT_ALL, &statement, cause);
         run.rows = NULL;

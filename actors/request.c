@@ -11,10 +11,10 @@
  *
  * Savepoints. A request that executes one statement once needs none: SQLite undoes a failed statement by itself. The
  * exceptions (OR FAIL, which keeps the rows before the bad one; a deferred key; a guard or a size limit that fails when
- * the statement has succeeded; a receipt that cannot be written) show afterwards: sqlite3_total_changes has moved, and
- * then the group is run again without the culprit. Requests of several executions always get one, because that a guard
- * or a constraint fails in them is everyday business. After trouble of the first kind the next requests get one too
- * (caution), so that trouble that comes in series does not run groups again and again.
+ * the statement has succeeded; a receipt that cannot be written) are seen afterwards: sqlite3_total_changes has moved,
+ * and then the group is run again without the culprit. Requests of several executions, and calls of procedures, always
+ * get one, because that a guard or a constraint fails in them is everyday business. After trouble of the first kind the
+ * next requests get one too (caution), so that trouble that comes in series does not run groups again and again.
  *
  * Invariants
  *  1. After OK or FAILED the transaction is open and no deferred key is violated.
@@ -90,18 +90,33 @@ static sluice_err check_guard(const Sluice__V1__Statement *in, uint64_t changes,
                             (unsigned long long)changes, (unsigned long long)in->expect_changes);
 }
 
+static sluice_err make_reply(sl_slot *slot, sl_run *run, sluice_cause *cause) {
+    if (slot->reply == NULL) slot->reply = sl_reply_new(slot->request);
+    if (slot->reply == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    run->arena = &slot->reply->arena;
+    return SLUICE_OK;
+}
+
+static sluice_err run_procedure(sl_group *group, sl_slot *slot, const Sluice__V1__Statement *in, sl_run *run,
+                                bool *must_undo, sluice_cause *cause) {
+    sluice_store *store = group->options.store;
+    sluice_err err = make_reply(slot, run, cause);
+    if (err == SLUICE_OK)
+        err = sl_procedure_run(store->procedures, group->options.conn, store->options.max_result_bytes, in, run, cause);
+    if (err != SLUICE_OK) *must_undo = true;
+    return err == SLUICE_OK ? check_guard(in, run->changes, cause) : err;
+}
+
 static sluice_err run_statement(sl_group *group, sl_slot *slot, const Sluice__V1__Statement *in, sl_run *run,
                                 bool *must_undo, sluice_cause *cause) {
     const sl_statement *statement = NULL;
+    if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
+        return run_procedure(group, slot, in, run, must_undo, cause);
     sl_conn *conn = group->options.conn;
     unsigned rights = SL_RIGHT_ALL; /* whoever reaches the writer now is admin */
     sluice_err err = sl_conn_prepare(conn, in->sql.data, in->sql.len, rights, &statement, cause);
     if (err != SLUICE_OK) return err;
-    if (statement->n_columns > 0) {
-        if (slot->reply == NULL) slot->reply = sl_reply_new(slot->request);
-        if (slot->reply == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
-        run->arena = &slot->reply->arena;
-    }
+    if (statement->n_columns > 0 && (err = make_reply(slot, run, cause)) != SLUICE_OK) return err;
     err = sl_conn_run(conn, statement, in, run, cause);
     /* A failed change of the schema is undone by SQLite too, but total_changes would not show it if it were not. */
     if (err != SLUICE_OK && (statement->needs & SL_RIGHT_DDL) != 0) *must_undo = true;
@@ -173,7 +188,9 @@ done:
 /* ---- the request ---- */
 
 static bool many_executions(const Sluice__V1__WriteRequest *body) {
-    return body->n_statements > 1 || (body->statements[0]->rows != NULL && body->statements[0]->rows->rows > 1);
+    const Sluice__V1__Statement *first = body->statements[0];
+    return body->n_statements > 1 || first->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE ||
+           (first->rows != NULL && first->rows->rows > 1);
 }
 
 /* What a definite no may be called: the request was undone, so that nothing is in doubt. */
@@ -198,8 +215,11 @@ sl_ran sl_request_run(sl_group *group, sl_slot *slot) {
     sqlite3 *db = sl_conn_db(conn);
     sluice_cause cause = {.statement = -1};
     sl_slot_reset(slot);
-    if (body->n_statements == 0) {
-        (void)sluice_cause_set(&cause, SLUICE_INVALID, "the request holds no statement");
+    if (body->n_statements == 0 || body->transaction != 0) {
+        if (body->transaction != 0)
+            (void)sluice_cause_set(&cause, SLUICE_TRANSACTION_EXPIRED, "%s", SL_TEXT_NO_TRANSACTION);
+        else
+            (void)sluice_cause_set(&cause, SLUICE_INVALID, "the request holds no statement");
         sl_slot_fail(slot, &cause);
         return SL_RAN_FAILED;
     }

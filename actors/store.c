@@ -106,6 +106,17 @@ static sluice_err new_store(sluice_runtime *runtime, const sluice_store_options 
     *out = store;
     if (store->name == NULL || (vfs != NULL && store->vfs == NULL))
         return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    store->procedures = sl_procedures_new();
+    if (store->procedures == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    for (size_t i = 0; i < options->n_procedures; i++) {
+        const sluice_procedure *one = &options->procedures[i];
+        err = sl_procedures_add(store->procedures, one->name, one->fn, one->context);
+        if (err != SLUICE_OK)
+            return sluice_cause_set(cause, err, "procedure \"%.63s\": %s", one->name != NULL ? one->name : "",
+                                    sluice_err_text(err));
+    }
+    store->options.procedures = NULL;
+    store->options.n_procedures = 0;
     store->options.name = store->name;
     snprintf(store->writer_name, sizeof store->writer_name, "%s/writer", name);
     snprintf(store->readers_name, sizeof store->readers_name, "%s/readers", name);
@@ -151,9 +162,15 @@ void sluice_store_close(sluice_store **store_at) {
     if (store->ownership != NULL && atomic_load(&store->fatal)) sl_ownership_condemn(store->ownership);
     sl_ownership_release(&store->ownership);
     pthread_mutex_destroy(&store->fatal_lock);
+    sl_procedures_destroy(&store->procedures);
     free(store->name);
     free(store->vfs);
     free(store);
+}
+
+sluice_err sluice_store_register_procedure(sluice_store *store, const char *name, sluice_procedure_fn fn,
+                                           void *context) {
+    return sl_procedures_add(store->procedures, name, fn, context);
 }
 
 const char *sluice_store_name(const sluice_store *store) { return store->name; }

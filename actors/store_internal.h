@@ -13,6 +13,7 @@
 #include <sluice/store.h>
 #include "conn.h"
 #include "ownership.h"
+#include "procedure.h"
 
 /* SLUICE_STORE_STATS_MAP as atomics. */
 typedef struct sl_store_counters {
@@ -28,6 +29,7 @@ struct sluice_store {
     sluice_runtime *runtime;
     sluice_store_options options; /* path and name point to the copies below */
     sl_ownership *ownership;
+    sl_procedures *procedures; /* has its own lock */
     char *name;
     char *vfs; /* NULL: by file_mode; tests put a shim here */
     char writer_name[64], readers_name[64], checkpointer_name[64];

@@ -189,43 +189,63 @@ static sluice_err refuse_statement(sluice_err err, sluice_cause *cause) {
     case SLUICE_TOO_BIG:
         return sluice_cause_set(cause, err, "the request is larger than max_message_bytes");
     case SLUICE_INVALID:
-        return sluice_cause_set(cause, err, "the SQL text or a parameter is not valid");
+        return sluice_cause_set(cause, err, "the SQL text, name or a parameter is not valid");
     default:
         return sluice_cause_set(cause, err, "%s", sluice_err_text(err));
     }
 }
 
-static sluice_err run_one(sluice_client *client, sluice_request_kind kind, const char *sql, const sluice_value *params,
-                          size_t n_params, sluice_result **out, sluice_cause *cause) {
-    if (out != NULL) *out = NULL;
-    if (sql == NULL) return refuse_statement(SLUICE_INVALID, cause);
-    bool write = kind == SLUICE_WRITE;
-    sluice_request request = {.pool = client->pool, .kind = kind, .max_bytes = client->max_message_bytes};
-    request.msg = sl_pool_take(client->pool, write ? &sluice__v1__write_request__descriptor
-                                                   : &sluice__v1__query_request__descriptor);
-    if (request.msg == NULL) return refuse_statement(SLUICE_NOMEM, cause);
-    sluice_err err = sl_request_add_statement(&request, sql, strlen(sql), params, n_params);
+/* Sends a request of one statement and waits. Takes: request's message. added: how adding the statement went. */
+static sluice_err run_one(sluice_client *client, sluice_request *request, sluice_err added, sluice_result **out,
+                          sluice_cause *cause) {
+    bool write = request->kind == SLUICE_WRITE;
+    sluice_err err = added;
     if (err != SLUICE_OK) {
         refuse_statement(err, cause);
     } else {
         sl_outgoing outgoing = {.kind = write ? SL_FLIGHT_WRITE : SL_FLIGHT_READ,
                                 .to = write ? client->writer : client->readers,
-                                .msg = &request.msg,
+                                .msg = &request->msg,
                                 .timeout_ms = client->timeout_ms};
         err = call(client, &outgoing, out, NULL, cause);
     }
-    sl_pool_give(client->pool, &request.msg);
+    sl_pool_give(client->pool, &request->msg);
     return err;
+}
+
+static sluice_request one_of(sluice_client *client, sluice_request_kind kind) {
+    sluice_request request = {.pool = client->pool, .kind = kind, .max_bytes = client->max_message_bytes};
+    request.msg = sl_pool_take(client->pool, kind == SLUICE_WRITE ? &sluice__v1__write_request__descriptor
+                                                                  : &sluice__v1__query_request__descriptor);
+    return request;
+}
+
+static sluice_err run_sql(sluice_client *client, sluice_request_kind kind, const char *sql, const sluice_value *params,
+                          size_t n_params, sluice_result **out, sluice_cause *cause) {
+    if (out != NULL) *out = NULL;
+    if (sql == NULL) return refuse_statement(SLUICE_INVALID, cause);
+    sluice_request request = one_of(client, kind);
+    if (request.msg == NULL) return refuse_statement(SLUICE_NOMEM, cause);
+    sluice_err added = sl_request_add_statement(&request, sql, strlen(sql), params, n_params);
+    return run_one(client, &request, added, out, cause);
 }
 
 sluice_err sluice_exec(sluice_client *client, const char *sql, const sluice_value *params, size_t n_params,
                        sluice_result **out, sluice_cause *cause) {
-    return run_one(client, SLUICE_WRITE, sql, params, n_params, out, cause);
+    return run_sql(client, SLUICE_WRITE, sql, params, n_params, out, cause);
 }
 
 sluice_err sluice_query(sluice_client *client, const char *sql, const sluice_value *params, size_t n_params,
                         sluice_result **out, sluice_cause *cause) {
-    return run_one(client, SLUICE_READ, sql, params, n_params, out, cause);
+    return run_sql(client, SLUICE_READ, sql, params, n_params, out, cause);
+}
+
+sluice_err sluice_call_procedure(sluice_client *client, const char *name, const sluice_value *params, size_t n_params,
+                                 sluice_result **out, sluice_cause *cause) {
+    if (out != NULL) *out = NULL;
+    sluice_request request = one_of(client, SLUICE_WRITE);
+    if (request.msg == NULL) return refuse_statement(SLUICE_NOMEM, cause);
+    return run_one(client, &request, sl_request_add_call(&request, name, params, n_params), out, cause);
 }
 
 /* Completes a request and refuses one that cannot be sent. */

@@ -269,6 +269,8 @@ static bool is_the_writers_no(sluice_err code) {
     case SLUICE_SYNTAX:
     case SLUICE_READ_ONLY:
     case SLUICE_NO_SPACE:
+    case SLUICE_NO_PROCEDURE:
+    case SLUICE_TRANSACTION_EXPIRED:
         return true;
     default:
         return false;

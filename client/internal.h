@@ -245,6 +245,8 @@ struct sluice_request {
 /* Adds a statement to a message body being built. */
 sluice_err sl_request_add_statement(sluice_request *request, const void *sql, size_t sql_size,
                                     const sluice_value *params, size_t n_params);
+/* Adds a call of a procedure, likewise. */
+sluice_err sl_request_add_call(sluice_request *request, const char *name, const sluice_value *params, size_t n_params);
 /* Ends the table of rows, so that the body is complete. Errors: NOMEM. */
 sluice_err sl_request_finish(sluice_request *request);
 /* A copy of the request's message, from the pool. NULL: out of memory. */

@@ -124,25 +124,54 @@ sluice_err sl_request_finish(sluice_request *request) {
     return SLUICE_OK;
 }
 
-sluice_err sl_request_add_statement(sluice_request *request, const void *sql, size_t sql_size,
-                                    const sluice_value *params, size_t n_params) {
-    if ((sql == NULL && sql_size != 0) || !values_are_valid(params, n_params)) return SLUICE_INVALID;
+/* Adds a statement with its parameters; what it is remains to be said. text_size: of that. */
+static sluice_err add(sluice_request *request, size_t text_size, const sluice_value *params, size_t n_params,
+                      Sluice__V1__Statement **out) {
+    if (!values_are_valid(params, n_params)) return SLUICE_INVALID;
     size_t bytes = bytes_of(params, n_params);
-    if (sql_size > SIZE_MAX / 4 || !fits(request, bytes + sql_size + STATEMENT_OVERHEAD)) return SLUICE_TOO_BIG;
-    statements_view view = statements_of(request);
-    sluice_err err = grow_statements(request, view);
+    if (text_size > SIZE_MAX / 4 || !fits(request, bytes + text_size + STATEMENT_OVERHEAD)) return SLUICE_TOO_BIG;
+    sluice_err err = grow_statements(request, statements_of(request));
     if (err != SLUICE_OK) return err;
-    sl_arena *arena = &request->msg->arena;
-    Sluice__V1__Statement *statement = sl_arena_alloc(arena, sizeof *statement);
+    Sluice__V1__Statement *statement = sl_arena_alloc(&request->msg->arena, sizeof *statement);
     if (statement == NULL) return SLUICE_NOMEM;
     sluice__v1__statement__init(statement);
-    statement->sql.len = sql_size;
-    statement->sql.data = sl_arena_memdup(arena, sql, sql_size);
-    if (statement->sql.data == NULL) return SLUICE_NOMEM;
-    err = pack_params(arena, params, n_params, statement);
-    if (err != SLUICE_OK) return err;
+    err = pack_params(&request->msg->arena, params, n_params, statement);
+    *out = statement;
+    return err;
+}
+
+static void append(sluice_request *request, Sluice__V1__Statement *statement, size_t text_size,
+                   const sluice_value *params, size_t n_params) {
+    statements_view view = statements_of(request);
     (*view.at)[(*view.n)++] = statement;
-    request->bytes += bytes + sql_size + STATEMENT_OVERHEAD;
+    request->bytes += bytes_of(params, n_params) + text_size + STATEMENT_OVERHEAD;
+}
+
+sluice_err sl_request_add_statement(sluice_request *request, const void *sql, size_t sql_size,
+                                    const sluice_value *params, size_t n_params) {
+    Sluice__V1__Statement *statement = NULL;
+    if (sql == NULL && sql_size != 0) return SLUICE_INVALID;
+    sluice_err err = add(request, sql_size, params, n_params, &statement);
+    if (err != SLUICE_OK) return err;
+    statement->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
+    statement->sql.len = sql_size;
+    statement->sql.data = sl_arena_memdup(&request->msg->arena, sql, sql_size);
+    if (statement->sql.data == NULL) return SLUICE_NOMEM;
+    append(request, statement, sql_size, params, n_params);
+    return SLUICE_OK;
+}
+
+sluice_err sl_request_add_call(sluice_request *request, const char *name, const sluice_value *params,
+                               size_t n_params) {
+    Sluice__V1__Statement *statement = NULL;
+    if (name == NULL || name[0] == '\0' || !sl_utf8_valid(name, strlen(name))) return SLUICE_INVALID;
+    size_t size = strlen(name);
+    sluice_err err = add(request, size, params, n_params, &statement);
+    if (err != SLUICE_OK) return err;
+    statement->what_case = SLUICE__V1__STATEMENT__WHAT_PROCEDURE;
+    statement->procedure = sl_arena_memdup(&request->msg->arena, name, size + 1);
+    if (statement->procedure == NULL) return SLUICE_NOMEM;
+    append(request, statement, size, params, n_params);
     return SLUICE_OK;
 }
 
@@ -159,6 +188,13 @@ sluice_err sluice_request_add(sluice_request *request, const char *sql, const sl
     return sluice_request_add_n(request, sql, strlen(sql), params, n_params);
 }
 
+sluice_err sluice_request_call(sluice_request *request, const char *name, const sluice_value *params,
+                               size_t n_params) {
+    if (request->frozen || request->kind != SLUICE_WRITE) return SLUICE_INVALID;
+    sluice_err err = sl_request_finish(request);
+    return err == SLUICE_OK ? sl_request_add_call(request, name, params, n_params) : err;
+}
+
 sluice_err sluice_request_expect(sluice_request *request, uint64_t n_changes) {
     Sluice__V1__Statement *statement = latest(request);
     if (request->frozen || request->kind != SLUICE_WRITE || statement == NULL) return SLUICE_INVALID;
@@ -170,6 +206,7 @@ sluice_err sluice_request_expect(sluice_request *request, uint64_t n_changes) {
 static sluice_err start_rows(sluice_request *request, size_t n_columns) {
     Sluice__V1__Statement *statement = latest(request);
     if (statement == NULL || statement->n_params != 0 || n_columns == 0) return SLUICE_INVALID;
+    if (statement->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE) return SLUICE_INVALID;
     request->rows = sl_table_builder_new(&request->msg->arena, n_columns);
     if (request->rows == NULL) return SLUICE_NOMEM;
     request->n_columns = n_columns;
@@ -258,7 +295,12 @@ static Sluice__V1__Table *copy_table(sl_arena *arena, const Sluice__V1__Table *f
 
 static bool copy_statement(sl_arena *arena, const Sluice__V1__Statement *from, Sluice__V1__Statement *to) {
     *to = *from;
-    if (!copy_bytes(arena, &from->sql, &to->sql)) return false;
+    if (from->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE) {
+        to->procedure = sl_arena_memdup(arena, from->procedure, strlen(from->procedure) + 1);
+        if (to->procedure == NULL) return false;
+    } else if (!copy_bytes(arena, &from->sql, &to->sql)) {
+        return false;
+    }
     if (from->n_params != 0 && !copy_params(arena, from, to)) return false;
     if (from->rows != NULL) {
         to->rows = copy_table(arena, from->rows);

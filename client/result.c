@@ -179,42 +179,18 @@ sluice_type sluice_result_type(const sluice_result *result, size_t column) {
     return value != NULL ? value->type : SLUICE_TYPE_NULL;
 }
 
-/* As SQLite does: towards zero, and what does not fit becomes the nearest that does. */
-static int64_t integer_of(double real) {
-    if (real != real) return 0;
-    if (real <= -9223372036854775808.0) return INT64_MIN;
-    if (real >= 9223372036854775808.0) return INT64_MAX;
-    return (int64_t)real;
-}
-
 int64_t sluice_result_int64(const sluice_result *result, size_t column) {
-    const sluice_value *value = value_at(result, column);
-    if (value == NULL) return 0;
-    if (value->type == SLUICE_TYPE_INTEGER) return value->integer;
-    return value->type == SLUICE_TYPE_REAL ? integer_of(value->real) : 0;
+    return sl_value_int64(value_at(result, column));
 }
 
 double sluice_result_double(const sluice_result *result, size_t column) {
-    const sluice_value *value = value_at(result, column);
-    if (value == NULL) return 0.0;
-    if (value->type == SLUICE_TYPE_REAL) return value->real;
-    return value->type == SLUICE_TYPE_INTEGER ? (double)value->integer : 0.0;
-}
-
-static const void *bytes_at(const sluice_result *result, size_t column, sluice_type type, size_t *size) {
-    const sluice_value *value = value_at(result, column);
-    if (value == NULL || value->type != type) {
-        if (size != NULL) *size = 0;
-        return NULL;
-    }
-    if (size != NULL) *size = value->size;
-    return value->data != NULL ? value->data : ""; /* empty is not NULL */
+    return sl_value_double(value_at(result, column));
 }
 
 const char *sluice_result_text(const sluice_result *result, size_t column, size_t *size) {
-    return bytes_at(result, column, SLUICE_TYPE_TEXT, size);
+    return sl_value_bytes(value_at(result, column), SLUICE_TYPE_TEXT, size);
 }
 
 const void *sluice_result_blob(const sluice_result *result, size_t column, size_t *size) {
-    return bytes_at(result, column, SLUICE_TYPE_BLOB, size);
+    return sl_value_bytes(value_at(result, column), SLUICE_TYPE_BLOB, size);
 }

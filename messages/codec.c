@@ -120,6 +120,9 @@ static sluice_err check_request(const sluice_msg *msg, sluice_cause *cause) {
         n_statements = request->n_statements;
         if (request->receipt && msg->identity.sequence == 0)
             return sluice_cause_set(cause, SLUICE_INVALID, "a receipt needs a client id and a sequence from 1");
+    } else if (msg->type == &sluice__v1__transaction_end__descriptor) {
+        if (((const Sluice__V1__TransactionEnd *)msg->body)->receipt && msg->identity.sequence == 0)
+            return sluice_cause_set(cause, SLUICE_INVALID, "a receipt needs a client id and a sequence from 1");
     } else if (msg->type == &sluice__v1__query_request__descriptor) {
         n_statements = ((const Sluice__V1__QueryRequest *)msg->body)->n_statements;
     }

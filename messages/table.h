@@ -71,4 +71,11 @@ SLUICE_NODISCARD sluice_err sl_value_pack(sl_arena *arena, const sluice_value *v
 /* The other way; data is borrowed from the Value. */
 sluice_value sl_value_view(const Sluice__V1__Value *value);
 
+/* A value as the caller of an accessor wants it; NULL is taken for an SQL NULL. Integers and reals become each other, as
+ * in SQLite: a real is cut towards zero, and what does not fit becomes the nearest that does. Else 0, 0.0. */
+int64_t sl_value_int64(const sluice_value *value);
+double sl_value_double(const sluice_value *value);
+/* The bytes of a text or blob, never NULL; NULL if the value is not of that type. size may be NULL. */
+const void *sl_value_bytes(const sluice_value *value, sluice_type type, size_t *size);
+
 #endif

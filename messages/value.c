@@ -127,3 +127,33 @@ sluice_value sl_value_view(const Sluice__V1__Value *value) {
         return sluice_null();
     }
 }
+
+/* ---- as the caller wants it ---- */
+
+static int64_t integer_of(double real) {
+    if (real != real) return 0;
+    if (real <= -9223372036854775808.0) return INT64_MIN;
+    if (real >= 9223372036854775808.0) return INT64_MAX;
+    return (int64_t)real;
+}
+
+int64_t sl_value_int64(const sluice_value *value) {
+    if (value == NULL) return 0;
+    if (value->type == SLUICE_TYPE_INTEGER) return value->integer;
+    return value->type == SLUICE_TYPE_REAL ? integer_of(value->real) : 0;
+}
+
+double sl_value_double(const sluice_value *value) {
+    if (value == NULL) return 0.0;
+    if (value->type == SLUICE_TYPE_REAL) return value->real;
+    return value->type == SLUICE_TYPE_INTEGER ? (double)value->integer : 0.0;
+}
+
+const void *sl_value_bytes(const sluice_value *value, sluice_type type, size_t *size) {
+    if (value == NULL || value->type != type) {
+        if (size != NULL) *size = 0;
+        return NULL;
+    }
+    if (size != NULL) *size = value->size;
+    return value->data != NULL ? value->data : ""; /* empty is not NULL */
+}

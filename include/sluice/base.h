@@ -63,7 +63,9 @@ typedef enum sluice_applied { SLUICE_APPLIED_NO = 0, SLUICE_APPLIED_YES = 1, SLU
     X(EXISTS, 29, "exists", false, NO, "the name is taken")                                                            \
     X(SYNTAX, 30, "syntax", false, NO, "the SQL text does not compile")                                                \
     X(FATAL, 31, "fatal", false, UNKNOWN, "the store has stopped for good; open it again in a new process")            \
-    X(INTERRUPTED, 32, "interrupted", true, NO, "cancelled, or ended at its deadline while it ran")
+    X(INTERRUPTED, 32, "interrupted", true, NO, "cancelled, or ended at its deadline while it ran")    \
+    X(NO_PROCEDURE, 33, "no_procedure", false, NO, "no procedure of that name is registered")                          \
+    X(TRANSACTION_EXPIRED, 34, "transaction_expired", false, NO, "the transaction is over and was rolled back")
 
 typedef enum sluice_err {
 #define SLUICE_ERR_ENUM(NAME, number, name, retryable, applied, text) SLUICE_##NAME = (number),

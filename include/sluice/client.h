@@ -72,6 +72,12 @@ SLUICE_API SLUICE_NODISCARD sluice_err sluice_exec(sluice_client *client, const 
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_query(sluice_client *client, const char *sql, const sluice_value *params,
                                                     size_t n_params, sluice_result **out, sluice_cause *cause);
 
+/* Calls one procedure of the service behind the store (procedure.h): as sluice_exec. Errors: also NO_PROCEDURE, and the
+ * procedure's own. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_call_procedure(sluice_client *client, const char *name,
+                                                             const sluice_value *params, size_t n_params,
+                                                             sluice_result **out, sluice_cause *cause);
+
 /* ---- requests of several statements, or rows ---- */
 
 typedef enum sluice_request_kind {
@@ -91,6 +97,11 @@ SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_add(sluice_request *reques
 /* As above with a text of given size, which may hold any byte (the server refuses an embedded NUL). */
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_add_n(sluice_request *request, const char *sql, size_t sql_size,
                                                             const sluice_value *params, size_t n_params);
+/* Adds a call of a procedure that the service behind the store has registered (procedure.h); params are copied. Its
+ * result has the rows it gives, and as changes those of all its statements. WRITE only; takes no rows. Errors: as add;
+ * the request's own: NO_PROCEDURE. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_call(sluice_request *request, const char *name,
+                                                           const sluice_value *params, size_t n_params);
 /* The latest statement must change exactly n rows, else the whole request fails with GUARD_FAILED. WRITE only. */
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_request_expect(sluice_request *request, uint64_t n_changes);
 /* Gives the latest statement one more row of parameters: it runs once per row, all within the request's transaction.

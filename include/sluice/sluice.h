@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Everything Sluice installs. Reading order: base, value, message, runtime, actor, supervisor, store, gateway, client. */
+/* Everything Sluice installs. Reading order: base, value, message, runtime, actor, supervisor,
+ * procedure, store, gateway, client. */
 #ifndef SLUICE_SLUICE_H
 #define SLUICE_SLUICE_H
 
@@ -9,6 +10,7 @@
 #include <sluice/runtime.h>
 #include <sluice/actor.h>
 #include <sluice/supervisor.h>
+#include <sluice/procedure.h>
 #include <sluice/store.h>
 #include <sluice/gateway.h>
 #include <sluice/client.h>

@@ -9,6 +9,7 @@
 #define SLUICE_STORE_H
 
 #include <sluice/base.h>
+#include <sluice/procedure.h>
 #include <sluice/runtime.h>
 
 #ifdef __cplusplus
@@ -58,6 +59,8 @@ typedef struct sluice_store_options {
     uint32_t group_max_ms;           /* one group stops taking requests after so long; default 50 */
     uint32_t session_ttl_ms;         /* a client's receipts live so long after its last request; default 1 h */
     uint32_t max_receipts;           /* unsettled receipts per client; default 4096 */
+    const sluice_procedure *procedures; /* known from the first request on; borrowed while it opens */
+    size_t n_procedures;
     sluice_fatal_fn on_fatal;        /* default: _Exit(exit_code) */
     void *fatal_context;
 } sluice_store_options;

@@ -270,6 +270,7 @@ static void bad_input_18_of_two_members_of_a_oneof_the_last_wins(void **state) {
 
 static void ask_receipt(fixture *self, const uint8_t *client, size_t client_size, uint64_t sequence, sluice_err err) {
     Sluice__V1__Statement statement = SLUICE__V1__STATEMENT__INIT, *list = &statement;
+    statement.what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement.sql.data = (uint8_t *)(uintptr_t) "INSERT";
     statement.sql.len = 6;
     Sluice__V1__WriteRequest request = SLUICE__V1__WRITE_REQUEST__INIT;

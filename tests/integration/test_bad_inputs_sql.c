@@ -445,6 +445,7 @@ static void bad_input_18_of_two_members_of_a_oneof_the_last_is_bound(void **stat
 
 static void write_as(void *dealer, const char *sql, uint64_t sequence, uint64_t ack_upto, uint64_t correlation) {
     Sluice__V1__Statement statement = SLUICE__V1__STATEMENT__INIT, *list = &statement;
+    statement.what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement.sql.data = (uint8_t *)(uintptr_t)sql;
     statement.sql.len = strlen(sql);
     Sluice__V1__WriteRequest request = SLUICE__V1__WRITE_REQUEST__INIT;

@@ -26,6 +26,7 @@ static Sluice__V1__Statement *statement_new(sluice_msg *msg, const char *sql, si
     Sluice__V1__Value **at = sluice_msg_alloc(msg, (n + 1) * sizeof *at);
     if (statement == NULL || values == NULL || at == NULL) return NULL;
     sluice__v1__statement__init(statement);
+    statement->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement->sql.data = sluice_msg_memdup(msg, sql, strlen(sql));
     statement->sql.len = strlen(sql);
     for (size_t i = 0; i < n; i++) {

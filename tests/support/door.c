@@ -88,7 +88,7 @@ static sluice_err holder_receive(sluice_actor *self, sluice_msg **msg) {
 }
 
 static bool wants_hold(Sluice__V1__Statement *const *statements, size_t n) {
-    return n > 0 && statements[0]->sql.len == 4 && memcmp(statements[0]->sql.data, "hold", 4) == 0;
+    return n > 0 && statements[0]->what_case == SLUICE__V1__STATEMENT__WHAT_SQL && statements[0]->sql.len == 4 && memcmp(statements[0]->sql.data, "hold", 4) == 0;
 }
 
 static sluice_err store_receive(sluice_actor *self, sluice_msg **msg) {
@@ -222,6 +222,7 @@ void door_greet(void *dealer, uint64_t correlation) {
 
 static Sluice__V1__Statement statement_of(const char *sql) {
     Sluice__V1__Statement statement = SLUICE__V1__STATEMENT__INIT;
+    statement.what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement.sql.data = (uint8_t *)(uintptr_t)sql;
     statement.sql.len = strlen(sql);
     return statement;

@@ -45,6 +45,7 @@ Sluice__V1__Statement *kit_add(sluice_msg *request, const char *sql, size_t n_pa
     Sluice__V1__WriteRequest *body = sluice_msg_body(request);
     Sluice__V1__Statement *statement = sluice_msg_alloc(request, sizeof *statement);
     sluice__v1__statement__init(statement);
+    statement->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement->sql.len = strlen(sql);
     statement->sql.data = sluice_msg_memdup(request, sql, strlen(sql));
     statement->n_params = n_params;
@@ -117,6 +118,7 @@ int64_t kit_integer(store_kit *kit, const char *sql) {
     Sluice__V1__QueryRequest *body = sluice_msg_body(request);
     Sluice__V1__Statement *statement = sluice_msg_alloc(request, sizeof *statement), **list;
     sluice__v1__statement__init(statement);
+    statement->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     statement->sql.len = strlen(sql);
     statement->sql.data = sluice_msg_memdup(request, sql, strlen(sql));
     list = sluice_msg_alloc(request, sizeof(*list));

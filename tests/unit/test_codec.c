@@ -292,6 +292,7 @@ static Sluice__V1__Statement *statement(sluice_msg *msg) {
     Sluice__V1__Statement *out = sluice_msg_alloc(msg, sizeof *out);
     assert_non_null(out);
     sluice__v1__statement__init(out);
+    out->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     out->sql = (ProtobufCBinaryData){8, sluice_msg_memdup(msg, "SELECT ?", 8)};
     return out;
 }

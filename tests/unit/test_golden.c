@@ -14,6 +14,7 @@
 #include "sluice/v1/write.pb-c.h"
 #include "table.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@ static ProtobufCBinaryData bytes_of(sluice_msg *msg, const char *text) {
 static Sluice__V1__Statement *statement(sluice_msg *msg, const char *sql, const sluice_value *params, size_t n) {
     Sluice__V1__Statement *out = need(sluice_msg_alloc(msg, sizeof *out));
     sluice__v1__statement__init(out);
+    out->what_case = SLUICE__V1__STATEMENT__WHAT_SQL;
     out->sql = bytes_of(msg, sql);
     out->params = need(sluice_msg_alloc(msg, n * sizeof *out->params));
     out->n_params = n;
@@ -93,6 +95,33 @@ static sluice_msg *write_many(void) {
     body->statements[1] = statement(msg, "UPDATE t SET a=?,b=?,c=?", params, 3);
     body->n_statements = 2;
     msg->correlation = 300;
+    return msg;
+}
+
+static sluice_msg *write_call(void) {
+    sluice_msg *msg = fresh(&sluice__v1__write_request__descriptor);
+    Sluice__V1__WriteRequest *body = sluice_msg_body(msg);
+    const sluice_value params[] = {sluice_integer(1), sluice_integer(2), sluice_integer(100)};
+    Sluice__V1__Statement *one = statement(msg, "", params, 3);
+    one->what_case = SLUICE__V1__STATEMENT__WHAT_PROCEDURE;
+    one->procedure = need(sluice_msg_strdup(msg, "transfer"));
+    body->statements = need(sluice_msg_memdup(msg, &one, sizeof one));
+    body->n_statements = 1;
+    body->transaction = UINT64_C(0x1122334455667788);
+    msg->flags = SL_MSG_ASK;
+    msg->correlation = 9;
+    return msg;
+}
+
+static sluice_msg *transaction_end(void) {
+    sluice_msg *msg = fresh(&sluice__v1__transaction_end__descriptor);
+    Sluice__V1__TransactionEnd *body = sluice_msg_body(msg);
+    body->transaction = UINT64_C(0x1122334455667788);
+    body->commit = body->receipt = true;
+    msg->flags = SL_MSG_ASK;
+    msg->correlation = 10;
+    for (unsigned i = 0; i < 16; i++) msg->identity.client[i] = (uint8_t)(0xA0 + i);
+    msg->identity.sequence = 4, msg->identity.ack_upto = 3;
     return msg;
 }
 
@@ -178,6 +207,8 @@ static const struct {
     {"write_request", write_request, "app/writer", 0},
     {"write_reply", write_reply, "", 0},
     {"write_many", write_many, "app/writer", 0},
+    {"write_call", write_call, "app/writer", 0},
+    {"transaction_end", transaction_end, "app/writer", 0},
     {"query_request", query_request, "app/readers", 16},
     {"query_reply", query_reply, "", 0},
     {"error", error, "", 0},
@@ -268,9 +299,14 @@ static void annotate(wire_bytes *text, const ProtobufCMessageDescriptor *type, c
             text_line(text, depth, start, (size_t)(at - start), comment);
         } else {
             double value;
+            uint64_t number;
             memcpy(&value, at, sizeof value);
+            memcpy(&number, at, sizeof number);
             at += sizeof value;
-            snprintf(comment, sizeof comment, "%s = %g", field->name, value);
+            if (field->type == PROTOBUF_C_TYPE_FIXED64)
+                snprintf(comment, sizeof comment, "%s = 0x%" PRIx64, field->name, number);
+            else
+                snprintf(comment, sizeof comment, "%s = %g", field->name, value);
             text_line(text, depth, start, (size_t)(at - start), comment);
         }
     }
