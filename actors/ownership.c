@@ -9,6 +9,9 @@
  *     attempt is repeated. So removing the lock file after a failed first open is safe.
  *  3. The lock is an OFD lock: it belongs to the descriptor, ends with the process, and excludes a second store of the
  *     same process too.
+ *  4. check asks for no time stamp. Since Linux 6.13 a stat that reports them makes the file's next write give it new
+ *     ones, and that makes the next fdatasync of the log a third to a half slower; check runs after every COMMIT.
+ *     Source: Documentation/filesystems/multigrain-ts.rst.
  */
 #include "ownership.h"
 
@@ -19,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 typedef struct file_identity {
@@ -212,9 +216,9 @@ const char *sl_ownership_directory(const sl_ownership *ownership) { return owner
 /* ---- identity ---- */
 
 static int identify(const char *path, file_identity *out) {
-    struct stat st;
-    if (stat(path, &st) != 0) return errno;
-    *out = (file_identity){.device = st.st_dev, .inode = st.st_ino};
+    struct statx st;
+    if (statx(AT_FDCWD, path, 0, STATX_INO, &st) != 0) return errno; /* invariant 4 */
+    *out = (file_identity){.device = makedev(st.stx_dev_major, st.stx_dev_minor), .inode = st.stx_ino};
     return 0;
 }
 
@@ -243,6 +247,6 @@ sluice_err sl_ownership_check(const sl_ownership *self, sluice_cause *cause) {
 }
 
 uint64_t sl_ownership_wal_size(const sl_ownership *self) {
-    struct stat st;
-    return stat(self->wal_path, &st) == 0 ? (uint64_t)st.st_size : 0;
+    struct statx st;
+    return statx(AT_FDCWD, self->wal_path, 0, STATX_SIZE, &st) == 0 ? st.stx_size : 0; /* invariant 4 */
 }
