@@ -92,12 +92,12 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(any_sync_may_fail),
         TEST(any_operation_may_fail_once),
         TEST(any_operation_may_begin_to_fail_for_ever),
         TEST(any_write_may_find_no_space_once),
         TEST(disk_may_be_full_for_ever_from_any_write_on),
         TEST(any_write_may_be_cut_short),
-        TEST(any_sync_may_fail),
         TEST(any_allocation_of_sqlite_may_fail_once),
         TEST(memory_for_sqlite_may_be_gone_for_ever),
     };

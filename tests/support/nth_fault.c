@@ -18,7 +18,7 @@
 
 #define PATIENCE_S 40 /* of a process, until it is called hung */
 #define CALL_MS    15000
-#define SHORT_MS   400   /* of a call where a message may be lost for want of memory: then its deadline ends it */
+#define SHORT_MS   150   /* of a call where a message may be lost for want of memory: then its deadline ends it */
 #define BIG        60000 /* bytes of the big row: more pages than the soft cap has */
 
 static nth_fault *fault;
@@ -315,6 +315,9 @@ static void in_a_process(void (*body)(const char *path), const char *path, const
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+        for (size_t i = 0; i < sizeof crashes / sizeof crashes[0]; i++)
+            signal(crashes[i], SIG_DFL); /* cmocka's handlers would go on with the next test, in here */
         alarm(PATIENCE_S);
         wrap_memory();
         nth_vfs_register();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The counting VFS of nth_fault.h. Its syncs do not reach the disk: it is the process that dies here, not the machine. */
+/* The counting VFS of nth_fault.h. Its syncs do not reach the disk: here it is the process that dies, not the machine.
+ */
 #include "support/nth_fault.h"
 
 #include <sqlite3.h>
