@@ -112,7 +112,8 @@ def link(directory, name, objects):
     code, out = execute(
         compiler, "-o", binary, *wraps, *objects,
         os.path.join(BUILD, "tests/CMakeFiles", name + ".dir", "fault", name + ".c.o"),
-        os.path.join(BUILD, "lib/libsluice_test_support.a"), os.path.join(BUILD, "lib/libsluice.a"), *flags, "-lpthread")
+        os.path.join(BUILD, "lib/libsluice_test_support.a"), os.path.join(BUILD, "lib/libsluice.a"), *flags,
+        "-lpthread")
     holds(code == 0, f"{name} does not link:\n{out}")
     return binary
 
@@ -155,8 +156,8 @@ def request_without_a_receipt_is_found(directory):
 
 @test
 def autocommit_check_that_is_off_is_found(directory):
-    goes_red(directory, "test_power_loss", AUTOCOMMIT_CHECK_OFF, "acknowledged and lost", "half applied",
-             "there without an earlier one")
+    # Whatever ran last is in the file and the rest is not: which of it is seen first differs.
+    goes_red(directory, "test_power_loss", AUTOCOMMIT_CHECK_OFF, r"request \d+ \(shape -?\d\): ")
 
 
 @test
