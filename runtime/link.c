@@ -118,8 +118,10 @@ fail:
 }
 
 static sluice_err open_monitor(sl_link *link, void *context, sluice_cause *cause) {
+    /* ZeroMQ gives a name up some time after its socket was closed, and memory may come back sooner: in a context that
+     * links share the address alone would be taken. */
     char name[64];
-    snprintf(name, sizeof name, "inproc://sluice-link-%p", (void *)link);
+    snprintf(name, sizeof name, "inproc://sluice-link-%p-%lld", (void *)link, (long long)sl_now_ns());
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     if (zmq_socket_monitor(link->socket, name, events) != 0) goto fail;

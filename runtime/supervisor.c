@@ -182,6 +182,15 @@ static sluice_err adopt(sluice_actor *actor, void *context, sluice_cause *cause)
     return SLUICE_OK;
 }
 
+/* The child of the latest adoption never lived (its init failed), and will not be heard of. */
+static sluice_err disown(sluice_actor *actor, void *context, sluice_cause *cause) {
+    (void)cause, (void)context;
+    supervisor *self = sluice_actor_state(actor);
+    self->children[self->n_adopted - 1].lives = false;
+    if (self->ending) end_next(actor, self); /* it may be the one that is waited for */
+    return SLUICE_OK;
+}
+
 static supervisor *supervisor_new(const sluice_supervisor_options *options, size_t n_children) {
     supervisor *self = calloc(1, sizeof *self);
     if (self == NULL) return NULL;
@@ -209,7 +218,9 @@ static sluice_err start_child(sluice_runtime *runtime, sluice_pid supervisor_pid
         sl_actor_discard(&actor);
         return err;
     }
-    return sl_actor_start(actor, cause);
+    err = sl_actor_start(actor, cause);
+    if (err != SLUICE_OK) (void)!sl_actor_call(runtime, supervisor_pid, disown, NULL, NULL);
+    return err;
 }
 
 sluice_err sluice_supervisor_spawn(sluice_runtime *runtime, const sluice_supervisor_options *options,

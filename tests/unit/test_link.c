@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <zmq.h>
 
 enum { PATIENCE_MS = 10000 };
 
@@ -196,12 +197,28 @@ static void link_reports_garbage_and_goes_on(void **state) {
     fake_server_close(&server);
 }
 
+static void links_of_one_context_come_and_go(void **state) {
+    (void)state;
+    void *context = zmq_ctx_new();
+    assert_non_null(context);
+    for (unsigned i = 0; i < 200; i++) { /* closed sockets linger a moment, and a context has room for 1023 */
+        sl_link_options options = {.zmq_context = context, .url = "ipc://nobody-listens-here",
+                                   .max_message_bytes = 65536, .send_hwm = 4, .recv_hwm = 100};
+        sl_link *link = NULL;
+        sluice_cause cause;
+        assert_ok(sl_link_open(&options, &link, &cause), cause);
+        sl_link_close(&link, 0);
+    }
+    assert_int_equal(zmq_ctx_term(context), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(link_sends_nothing_before_it_is_connected),
         cmocka_unit_test(link_carries_messages_both_ways),
         cmocka_unit_test(link_tells_each_reconnect),
         cmocka_unit_test(link_refuses_what_is_too_big_and_when_full),
+        cmocka_unit_test(links_of_one_context_come_and_go),
         cmocka_unit_test(link_reports_garbage_and_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
