@@ -88,6 +88,11 @@ static sluice_err resolve(const char *path, bool create, char **out, sluice_caus
     if (S_ISDIR(st.st_mode)) return system_error(cause, EISDIR, "database file", *out);
     if (!S_ISREG(st.st_mode))
         return sluice_cause_set(cause, SLUICE_SYSTEM, "database file %s is not a regular file", *out);
+    /* Under each name the log would be another file, and SQLite's index of it one and the same. */
+    if (st.st_nlink > 1)
+        return sluice_cause_set(cause, SLUICE_SYSTEM, "database file %s has %lu names (hard links); a database may have "
+                                "one, or its log is missed under the others: copy it, or remove the others", *out,
+                                (unsigned long)st.st_nlink);
     /* root may write to any file; a file without any write permission is meant to stay as it is all the same. */
     if ((st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0 || access(*out, R_OK | W_OK) != 0)
         return system_error(cause, EACCES, "database file is read-only:", *out);
@@ -195,7 +200,12 @@ void sl_ownership_release(sl_ownership **ownership) {
         } else if (ftruncate(self->lock_fd, 0) != 0) {
             /* the pid stays in the file; without the lock it means nothing */
         }
-        if (self->lock_fd >= 0) close(self->lock_fd);
+        if (self->lock_fd >= 0) {
+            /* A child the host forked has the descriptor too, and with it the lock: closing ours would not end it. */
+            struct flock unlock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+            (void)fcntl(self->lock_fd, F_OFD_SETLK, &unlock);
+            close(self->lock_fd);
+        }
     }
     free(self->path);
     free(self->wal_path);

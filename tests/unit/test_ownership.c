@@ -131,6 +131,46 @@ static void two_names_of_one_file_have_one_owner(void **state) {
     free(path), free(link);
 }
 
+static void a_file_with_two_hard_links_is_refused(void **state) {
+    (void)state;
+    char *path = support_path(directory, "a.db"), *other = support_path(directory, "b.db");
+    put(path, "");
+    assert_int_equal(link(path, other), 0);
+    sl_ownership *own = NULL;
+    assert_int_equal(sl_ownership_take(path, false, &own, &cause), SLUICE_SYSTEM);
+    assert_non_null(strstr(cause.text, "hard links"));
+    assert_int_equal(unlink(other), 0);
+    assert_ok(sl_ownership_take(path, false, &own, &cause), cause);
+    sl_ownership_release(&own);
+    free(path), free(other);
+}
+
+static void release_ends_the_lock_also_for_a_forked_child(void **state) {
+    (void)state;
+    char *path = support_path(directory, "a.db");
+    sl_ownership *own = NULL;
+    int stay[2];
+    assert_int_equal(pipe(stay), 0);
+    put(path, "");
+    assert_ok(sl_ownership_take(path, false, &own, &cause), cause);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) { /* holds a copy of every descriptor until the parent lets it go */
+        char end;
+        close(stay[1]);
+        _exit(read(stay[0], &end, 1) == 0 ? 0 : 1);
+    }
+    sl_ownership_release(&own);
+    assert_ok(sl_ownership_take(path, false, &own, &cause), cause);
+    sl_ownership_release(&own);
+    int status = -1;
+    close(stay[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(stay[0]);
+    free(path);
+}
+
 static void renamed_deleted_and_replaced_files_are_noticed(void **state) {
     (void)state;
     char *path = support_path(directory, "a.db"), *wal = support_path(directory, "a.db-wal");
@@ -164,6 +204,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_a_database_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(two_names_of_one_file_have_one_owner, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_with_two_hard_links_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(release_ends_the_lock_also_for_a_forked_child, setup, teardown),
         cmocka_unit_test_setup_teardown(renamed_deleted_and_replaced_files_are_noticed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
