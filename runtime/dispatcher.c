@@ -7,7 +7,8 @@
  *   1. take one batch from the exchange (blocking only if nothing is runnable), look at watched sockets
  *   2. fire due timers
  *   3. give each runnable actor a turn: at most its batch of messages, control lane first
- *   4. if the exchange had nothing more and nobody is runnable: call drained for those that received since
+ *   4. if the exchange had nothing more and nobody is runnable: call drained for those that received since; if several
+ *      actors live here, at the latest after DRAIN_ROUNDS, for the others may never be idle
  *   5. send what was queued for other threads: after drained, before blocking, and every FLUSH_ROUNDS rounds
  *
  * So an actor whose mailbox is fed by many senders (the writer) sees everybody who is waiting before drained ends its
@@ -31,7 +32,7 @@
 
 #include "runtime_internal.h"
 
-enum { FLUSH_ROUNDS = 16, WATCH_ROUNDS = 4, TURNS_PER_ROUND = 64 };
+enum { FLUSH_ROUNDS = 16, DRAIN_ROUNDS = 16, WATCH_ROUNDS = 4, TURNS_PER_ROUND = 64 };
 
 static _Thread_local sl_dispatcher *current;
 
@@ -381,8 +382,16 @@ static bool take(sl_dispatcher *dispatcher, bool idle, unsigned round) {
     return list != NULL;
 }
 
+/* Is it time for step 4? Alone on its dispatcher, an actor's own batch is the bound. */
+static bool drains(const sl_dispatcher *dispatcher, bool came, unsigned rounds_dirty) {
+    if (dispatcher->dirty_head == NULL) return false;
+    return (!came && dispatcher->run_head == NULL) ||
+           (rounds_dirty >= DRAIN_ROUNDS && atomic_load_explicit(&dispatcher->n_actors, memory_order_relaxed) > 1);
+}
+
 static void *dispatcher_main(void *arg) {
     sl_dispatcher *dispatcher = arg;
+    unsigned rounds_dirty = 0;
     current = dispatcher;
     for (unsigned round = 0;; round++) {
         bool idle = dispatcher->run_head == NULL && dispatcher->dirty_head == NULL;
@@ -392,7 +401,9 @@ static void *dispatcher_main(void *arg) {
         bool came = take(dispatcher, idle, round);
         fire_timers(dispatcher);
         run_turns(dispatcher);
-        if (!came && dispatcher->run_head == NULL && dispatcher->dirty_head != NULL) {
+        rounds_dirty = dispatcher->dirty_head != NULL ? rounds_dirty + 1 : 0;
+        if (drains(dispatcher, came, rounds_dirty)) {
+            rounds_dirty = 0;
             drain_dirty(dispatcher);
             flush(dispatcher);
         }

@@ -180,16 +180,65 @@ static void a_permanent_child_that_stops_itself_restarts(void **state) {
     support_await(restarted_twice, &echo, 10000);
 }
 
+static void a_child_whose_init_fails_ends_those_before_it(void **state) {
+    fixture *self = *state;
+    static echo_actor good = {0}, bad = {.fail_init_with = SLUICE_IO};
+    sluice_child children[] = {{.spec = {.behaviour = &actors_echo, .arg = &good}},
+                               {.spec = {.behaviour = &actors_echo, .arg = &bad}}};
+    sluice_pid supervisor, pids[2];
+    assert_int_equal(sluice_supervisor_spawn(self->runtime, NULL, children, 2, &supervisor, pids, &self->cause),
+                     SLUICE_IO);
+    assert_string_equal(self->cause.text, "as told");
+    assert_int_equal(supervisor, 0);
+    assert_int_equal(good.stopped, 1);
+    assert_int_equal(bad.stopped, 0);
+}
+
+typedef struct ball {
+    sluice_pid partner;
+    atomic_bool end;
+} ball;
+
+/* Two of these are never idle. */
+static sluice_err throw_back(sluice_actor *self, sluice_msg **msg) {
+    ball *it = sluice_actor_state(self);
+    return atomic_load(&it->end) ? SLUICE_OK : sluice_tell(self, it->partner, msg);
+}
+
+static bool was_drained(void *context) { return atomic_load(&((echo_actor *)context)->drained) > 0; }
+
+static void drained_comes_though_neighbours_are_never_idle(void **state) {
+    fixture *self = *state;
+    static ball a, b;
+    static echo_actor echo;
+    a = (ball){0}, b = (ball){0}, echo = (echo_actor){0};
+    static const sluice_behaviour player = {.kind = "player", .receive = throw_back};
+    sluice_spec spec = {.behaviour = &player, .arg = &a};
+    assert_ok(sluice_spawn(self->runtime, &spec, &b.partner, &self->cause), self->cause);
+    spec = (sluice_spec){.behaviour = &player, .arg = &b, .placement = SLUICE_PLACE_NEAR, .near = b.partner};
+    assert_ok(sluice_spawn(self->runtime, &spec, &a.partner, &self->cause), self->cause);
+    spec = (sluice_spec){.behaviour = &actors_echo, .arg = &echo, .placement = SLUICE_PLACE_NEAR, .near = b.partner};
+    sluice_pid third;
+    assert_ok(sluice_spawn(self->runtime, &spec, &third, &self->cause), self->cause);
+    actors_tell(self, a.partner, 1);
+    actors_tell(self, third, SILENT);
+    support_await(was_drained, &echo, 10000);
+    atomic_store(&a.end, true);
+    atomic_store(&b.end, true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         actors_test(every_ask_between_actors_ends_once),
         actors_test(an_ask_that_is_not_answered_times_out),
         actors_test(an_asker_hears_that_the_actor_failed),
         actors_test(down_comes_once_whether_before_or_after_the_end),
+        actors_test(drained_comes_though_neighbours_are_never_idle),
         actors_test(periodic_timers_tick_until_cancelled),
         actors_test(a_failed_child_restarts_in_place_with_its_mailbox),
         actors_test(too_many_failures_escalate),
         actors_test(a_child_stopped_from_outside_is_not_restarted),
+        actors_test(a_child_whose_init_fails_ends_those_before_it),
         actors_test(a_permanent_child_that_stops_itself_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
