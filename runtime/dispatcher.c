@@ -409,6 +409,7 @@ static void *dispatcher_main(void *arg) {
         }
     }
     /* Whoever still sends here finds nobody; what is already here is answered. */
+    sl_exchange_hide(&dispatcher->exchange);
     sluice_msg *list;
     while ((list = sl_exchange_receive(&dispatcher->exchange, 0)) != NULL) deliver_list(dispatcher, list);
     flush(dispatcher);

@@ -160,9 +160,14 @@ sluice_err sl_exchange_open(sluice_runtime *runtime, sl_exchange *out, sluice_ca
     return SLUICE_OK;
 }
 
+void sl_exchange_hide(sl_exchange *exchange) {
+    if (exchange->id != 0) id_release(exchange->runtime, exchange->id);
+    exchange->id = 0;
+}
+
 void sl_exchange_close(sl_exchange *exchange) {
     if (exchange->runtime == NULL) return;
-    id_release(exchange->runtime, exchange->id);
+    sl_exchange_hide(exchange);
     for (uint32_t i = 0; i < exchange->n_dirty; i++) {
         sl_outlet *outlet = &exchange->outlets[exchange->dirty[i]];
         batch_free(outlet->pending, NULL);
@@ -227,6 +232,12 @@ static bool outlet_connect(sl_exchange *exchange, uint32_t to) {
     if (zmq_setsockopt(exchange->socket, ZMQ_CONNECT_ROUTING_ID, alias, sizeof alias) != 0 ||
         zmq_connect(exchange->socket, address) != 0)
         return false;
+    /* ZeroMQ connects to inproc addresses that nobody is bound to, and keeps for ever what is sent there. An id is
+     * released before its socket closes: if it still is what it was, the address was bound when we connected. */
+    if (generation_of(exchange->runtime, to) != generation) {
+        zmq_disconnect(exchange->socket, address);
+        return false;
+    }
     outlet->generation = generation;
     return true;
 }

@@ -36,6 +36,9 @@ typedef struct sl_exchange {
 
 /* Gives an open exchange in the caller's storage. Errors: NOMEM, SYSTEM. */
 sluice_err sl_exchange_open(sluice_runtime *runtime, sl_exchange *out, sluice_cause *cause);
+/* From now on nothing more is sent here, but for what another thread is sending at this moment; what has come can still be
+ * received, and answered. May run twice. */
+void sl_exchange_hide(sl_exchange *exchange);
 /* Frees what is pending or waiting in it. May run twice. */
 void sl_exchange_close(sl_exchange *exchange);
 

@@ -227,6 +227,48 @@ static void drained_comes_though_neighbours_are_never_idle(void **state) {
     atomic_store(&b.end, true);
 }
 
+static _Atomic sluice_pid short_lived;
+
+static sluice_err stop_in_init(sluice_actor *self, void *arg, sluice_cause *cause) {
+    (void)arg, (void)cause;
+    sluice_actor_stop(self, sluice_actor_pid(self));
+    atomic_store(&short_lived, sluice_actor_pid(self));
+    return SLUICE_OK;
+}
+
+static sluice_err ignore(sluice_actor *self, sluice_msg **msg) {
+    (void)self, (void)msg;
+    return SLUICE_OK;
+}
+
+static sluice_err spawn_short_lived(sluice_actor *self, sluice_msg **msg) {
+    (void)msg;
+    static const sluice_behaviour behaviour = {.kind = "short lived", .init = stop_in_init, .receive = ignore};
+    sluice_spec spec = {.behaviour = &behaviour, .placement = SLUICE_PLACE_PINNED};
+    sluice_pid pid;
+    return sluice_actor_spawn(self, &spec, &pid);
+}
+
+static bool lived(void *context) {
+    (void)context;
+    return atomic_load(&short_lived) != 0;
+}
+
+/* The stop comes from a thread that never spoke to the actor's dispatcher, which ends at that very moment. */
+static void stop_returns_though_the_actor_ends_at_the_same_moment(void **state) {
+    fixture *self = *state;
+    static const sluice_behaviour parent = {.kind = "parent", .receive = spawn_short_lived};
+    sluice_spec spec = {.behaviour = &parent};
+    sluice_pid pid;
+    assert_ok(sluice_spawn(self->runtime, &spec, &pid, &self->cause), self->cause);
+    for (unsigned i = 0; i < support_scaled(2000); i++) {
+        atomic_store(&short_lived, 0);
+        actors_tell(self, pid, 1);
+        support_await(lived, NULL, 10000);
+        sluice_stop(self->runtime, atomic_load(&short_lived));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         actors_test(every_ask_between_actors_ends_once),
@@ -238,6 +280,7 @@ int main(void) {
         actors_test(a_failed_child_restarts_in_place_with_its_mailbox),
         actors_test(too_many_failures_escalate),
         actors_test(a_child_stopped_from_outside_is_not_restarted),
+        actors_test(stop_returns_though_the_actor_ends_at_the_same_moment),
         actors_test(a_child_whose_init_fails_ends_those_before_it),
         actors_test(a_permanent_child_that_stops_itself_restarts),
     };
