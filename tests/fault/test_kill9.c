@@ -7,7 +7,9 @@
  * Loaders are processes of their own, over ipc and tcp, that log how each request ended in files outside the server.
  * After each kill the database and its WAL are copied as they lie and the copy is opened by stock SQLite and compared
  * with the logs row by row; at the end the file itself is. Some kills hit while the server recovers. Each request
- * inserts two rows, so that half of one would show. SLUICE_SEED repeats a run's choices.
+ * inserts two rows and overwrites a big one, so that half of one would show, and so that the log passes its cap several
+ * times between two kills: some of them hit a checkpoint. A loader with one request at a time must find its rows in its
+ * order, and in each big row its latest. SLUICE_SEED repeats a run's choices.
  */
 #include "support/support.h"
 
@@ -30,12 +32,16 @@
 
 #define N_LOADERS 4
 #define PIPELINE  8
-#define CYCLES    20
+#define CYCLES    50
+#define CYCLES_LONG 1000
 #define READY_MS  60000
 #define CALL_MS   20000 /* longer than any restart, so that the client's own retries see it through */
 #define HALVES    2
+#define BALLAST   8     /* big rows of a loader */
+#define BIG       60000 /* bytes of one */
 
 #define INSERT "INSERT INTO acks(loader, n, half, body) VALUES(?1, ?2, ?3, ?4)"
+#define REPLACE "INSERT OR REPLACE INTO ballast(id, loader, n, fill) VALUES(?1, ?2, ?3, ?4)"
 
 /* Shared with the loaders. */
 typedef struct shared {
@@ -63,6 +69,9 @@ typedef struct bed {
 } bed;
 
 /* ---- loaders ---- */
+
+/* One request at a time; else several outstanding. */
+static bool is_single(unsigned index) { return index % 2 == 0; }
 
 static void body_text(unsigned loader_index, int64_t n, int half, char out[64]) {
     snprintf(out, 64, "loader %u request %" PRId64 " half %d", loader_index, n, half);
@@ -95,6 +104,11 @@ static sluice_request *make_request(sluice_client *client, unsigned index, int64
         sluice_value values[] = {sluice_integer(index), sluice_integer(n), sluice_integer(half), sluice_text(body)};
         if (sluice_request_add(request, INSERT, values, 4)) abort();
     }
+    static char fill[BIG];
+    memset(fill, 'a' + (int)(n % 26), sizeof fill);
+    sluice_value ballast[] = {sluice_integer(index * BALLAST + n % BALLAST), sluice_integer(index), sluice_integer(n),
+                              sluice_blob(fill, sizeof fill)};
+    if (sluice_request_add(request, REPLACE, ballast, 4)) abort();
     return request;
 }
 
@@ -141,7 +155,7 @@ static _Noreturn void loader_main(const bed *self, const loader *me) {
     options.timeout_ms = CALL_MS;
     sluice_client *client = NULL;
     if (!notes.log || sluice_client_open(me->url, &options, &client, NULL)) _exit(1);
-    if (me->index % 2)
+    if (!is_single(me->index))
         load_in_parallel(&notes, client, me->index);
     else
         load_singly(&notes, client, me->index);
@@ -239,6 +253,8 @@ typedef struct ledger {
     size_t size;
     char *ends;                    /* of each request, by n: A, N, U or 0 */
     unsigned char (*rows)[HALVES]; /* how often each row is in the file */
+    int64_t latest;                /* the row read last */
+    int64_t big[BALLAST];          /* n of each big row, -1: not there */
 } ledger;
 
 static void ledger_grow(ledger *self, size_t n) {
@@ -270,7 +286,8 @@ static void read_log(const char *path, ledger *out) {
 
 static void read_rows(sqlite3 *db, ledger ledgers[N_LOADERS]) {
     sqlite3_stmt *stmt = NULL;
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT loader, n, half, body FROM acks", -1, &stmt, NULL), SQLITE_OK);
+    const char *sql = "SELECT loader, n, half, body FROM acks ORDER BY rowid";
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
     int rc;
     while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         unsigned index = (unsigned)sqlite3_column_int(stmt, 0);
@@ -283,6 +300,28 @@ static void read_rows(sqlite3 *db, ledger ledgers[N_LOADERS]) {
         assert_string_equal((const char *)sqlite3_column_text(stmt, 3), body);
         ledger_grow(&ledgers[index], (size_t)n);
         ledgers[index].rows[n][half]++;
+        if (is_single(index) && n * HALVES + half <= ledgers[index].latest)
+            fail_msg("loader %u: row %d of request %" PRId64 " lies behind a later one", index, half, n);
+        ledgers[index].latest = n * HALVES + half;
+    }
+    assert_int_equal(rc, SQLITE_DONE);
+    sqlite3_finalize(stmt);
+}
+
+static void read_ballast(sqlite3 *db, ledger ledgers[N_LOADERS]) {
+    sqlite3_stmt *stmt = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT id, loader, n, fill FROM ballast", -1, &stmt, NULL), SQLITE_OK);
+    int rc;
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        unsigned index = (unsigned)sqlite3_column_int(stmt, 1);
+        int64_t n = sqlite3_column_int64(stmt, 2);
+        assert_in_range(index, 0, N_LOADERS - 1);
+        assert_int_equal(sqlite3_column_int64(stmt, 0), index * BALLAST + n % BALLAST);
+        assert_int_equal(sqlite3_column_bytes(stmt, 3), BIG);
+        const char *fill = sqlite3_column_blob(stmt, 3);
+        assert_int_equal(fill[0], 'a' + (int)(n % 26));
+        assert_memory_equal(fill, fill + 1, BIG - 1);
+        ledgers[index].big[n % BALLAST] = n;
     }
     assert_int_equal(rc, SQLITE_DONE);
     sqlite3_finalize(stmt);
@@ -299,6 +338,8 @@ static void assert_integrity(sqlite3 *db) {
 /* Compares one loader's log with the rows. Returns how many were acknowledged. */
 static uint64_t compare(const ledger *self, unsigned index, const char *when) {
     uint64_t acknowledged = 0, lost = 0, doubled = 0, halved = 0, phantoms = 0;
+    int64_t latest[BALLAST];
+    memset(latest, -1, sizeof latest);
     for (size_t n = 0; n < self->size; n++) {
         unsigned first = self->rows[n][0], second = self->rows[n][1];
         char end = self->ends[n];
@@ -307,7 +348,11 @@ static uint64_t compare(const ledger *self, unsigned index, const char *when) {
         if (end == 'N' && first) phantoms++;
         if (first > 1 || second > 1) doubled++;
         if (first != second) halved++;
+        if (is_single(index) && first) latest[n % BALLAST] = (int64_t)n;
+        if (first && self->big[n % BALLAST] < 0) halved++;
     }
+    for (int i = 0; i < BALLAST && is_single(index); i++)
+        if (self->big[i] != latest[i]) halved++;
     if (lost || doubled || halved || phantoms)
         fail_msg("%s, loader %u: %" PRIu64 " acknowledged, %" PRIu64 " lost, %" PRIu64 " doubled, %" PRIu64
                  " half applied, %" PRIu64 " there though answered no",
@@ -318,12 +363,17 @@ static uint64_t compare(const ledger *self, unsigned index, const char *when) {
 static uint64_t check_file(bed *self, const char *path, const char *when) {
     ledger ledgers[N_LOADERS];
     memset(ledgers, 0, sizeof ledgers);
+    for (unsigned i = 0; i < N_LOADERS; i++) {
+        ledgers[i].latest = -1;
+        memset(ledgers[i].big, -1, sizeof ledgers[i].big);
+    }
     uint64_t acknowledged = 0;
     sqlite3 *db = NULL;
     for (unsigned i = 0; i < N_LOADERS; i++)
         if (self->loaders[i].log) read_log(self->loaders[i].log, &ledgers[i]);
     assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
     read_rows(db, ledgers);
+    read_ballast(db, ledgers);
     assert_integrity(db);
     sqlite3_close(db);
     for (unsigned i = 0; i < N_LOADERS; i++) {
@@ -388,7 +438,8 @@ static int setup(void **state) {
 
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(self->db, &db), SQLITE_OK);
-    const char *table = "CREATE TABLE acks(loader INTEGER, n INTEGER, half INTEGER, body TEXT)";
+    const char *table = "CREATE TABLE acks(loader INTEGER, n INTEGER, half INTEGER, body TEXT);"
+                        "CREATE TABLE ballast(id INTEGER PRIMARY KEY, loader INTEGER, n INTEGER, fill BLOB)";
     assert_int_equal(sqlite3_exec(db, table, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     *state = self;
@@ -438,7 +489,7 @@ static void one_kill(bed *self, unsigned cycle) {
 
 static void kill_9_loses_and_doubles_nothing_acknowledged(void **state) {
     bed *self = *state;
-    unsigned cycles = support_long() ? CYCLES * 10 : CYCLES; /* a kill costs no more than a start */
+    unsigned cycles = support_long() ? CYCLES_LONG : CYCLES; /* a kill costs no more than a start */
     for (unsigned cycle = 0; cycle < cycles; cycle++) one_kill(self, cycle);
 
     /* Then the loaders end in peace: every open question is answered by the receipts. */
