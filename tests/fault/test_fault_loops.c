@@ -4,7 +4,8 @@
  *
  * At every n: no crash and no hang; every request has an answer; and when the file is opened again without faults, what
  * was acknowledged is there once, what was refused is not, and an UNKNOWN is one of the two and whole.
- * SLUICE_NTH=N and SLUICE_KIND=K run one iteration, for a look at what the test has found.
+ * For a look at what the test has found, SLUICE_NTH=N runs one iteration of each loop and SLUICE_KIND=K (nth_kind) only
+ * the loops of one kind.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static nth_fault *fault;
 
 /* Every n up to the end; with few iterations to spend, a part of them that differs from run to run. */
 static void loop(nth_kind kind, bool forever, unsigned stride) {
-    const char *only = getenv("SLUICE_NTH");
+    const char *only = getenv("SLUICE_NTH"), *only_kind = getenv("SLUICE_KIND");
+    if (only_kind != NULL && atoi(only_kind) != (int)kind) return;
     uint64_t n = only != NULL ? strtoull(only, NULL, 10) : 1 + (uint64_t)getpid() % stride, iterations = 0, fatal = 0;
     for (bool hit = true; hit; n += stride) {
         hit = nth_fault_iterate(fault, kind, forever, n);

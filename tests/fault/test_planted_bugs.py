@@ -75,8 +75,8 @@ def compile_command(path):
     raise Skip(f"{path} is not among the build's compile commands")
 
 
-def execute(*command, cwd=None):
-    env = {name: value for name, value in os.environ.items() if name not in ("SLUICE_LONG", "SLUICE_SCALE")}
+def execute(*command, cwd=None, **settings):
+    env = {name: value for name, value in os.environ.items() if name not in ("SLUICE_LONG", "SLUICE_SCALE")} | settings
     done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=PATIENCE)
     return done.returncode, done.stdout
@@ -118,14 +118,14 @@ def link(directory, name, objects):
     return binary
 
 
-def attempt(directory, name, bug):
+def attempt(directory, name, bug, **settings):
     objects = [plant(directory, path, edits) for path, edits in bug.items()]
-    return execute(link(directory, name, objects), cwd=directory)
+    return execute(link(directory, name, objects), cwd=directory, **settings)
 
 
-def goes_red(directory, name, bug, *complaints):
+def goes_red(directory, name, bug, *complaints, **settings):
     """The test fails, and says one of these."""
-    code, out = attempt(directory, name, bug)
+    code, out = attempt(directory, name, bug, **settings)
     holds(code != 0, f"{name} did not notice:\n{out}")
     holds(any(re.search(complaint, out) for complaint in complaints),
           f"{name} failed, but not for the reason {complaints}:\n{out}")
@@ -135,7 +135,7 @@ def goes_red(directory, name, bug, *complaints):
 def without_a_bug_the_linked_tests_are_green(directory):
     for name in ("test_power_loss", "test_nomem"):
         code, out = attempt(directory, name, {"actors/group.c": [], "actors/request.c": [], "actors/conn.c": [],
-                                              "client/client.c": []})
+                                              "client/client.c": []}, SLUICE_SCALE="10")
         holds(code == 0, f"{name}:\n{out}")
 
 
@@ -172,7 +172,8 @@ def failed_batch_that_is_not_undone_is_found(directory):
 
 @test
 def failed_sync_taken_for_a_no_is_found(directory):
-    goes_red(directory, "test_fault_loops", FAILED_SYNC_IS_A_NO, r"request \d+ \(failed\) is there")
+    goes_red(directory, "test_fault_loops", FAILED_SYNC_IS_A_NO, r"request \d+ \(failed\) is there",
+             SLUICE_KIND="3")
 
 
 @test
