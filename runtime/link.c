@@ -202,6 +202,8 @@ void sl_link_close(sl_link **link, int linger_ms) {
 sluice_err sl_link_send(sl_link *link, const sluice_msg *msg, const char *to, int64_t now_ns) {
     size_t body_size = sl_wire_body_size(msg);
     if (body_size > link->max_message_bytes) return SLUICE_TOO_BIG;
+    /* ZeroMQ tells of the end before it takes the pipe away: what went there now would be lost without a word. */
+    if (!link->state.connected) return SLUICE_UNREACHABLE;
     uint8_t envelope[SL_WIRE_ENVELOPE_MAX];
     size_t envelope_size = sl_wire_pack_envelope(msg, to, 0, now_ns, envelope);
     zmq_msg_t body;
@@ -211,8 +213,7 @@ sluice_err sl_link_send(sl_link *link, const sluice_msg *msg, const char *to, in
     do rc = zmq_send(link->socket, envelope, envelope_size, ZMQ_DONTWAIT | ZMQ_SNDMORE);
     while (rc < 0 && errno == EINTR);
     if (rc < 0) {
-        sluice_err no_room = link->state.connected ? SLUICE_OVERLOADED : SLUICE_UNREACHABLE;
-        sluice_err err = errno == ENOMEM ? SLUICE_NOMEM : no_room;
+        sluice_err err = errno == ENOMEM ? SLUICE_NOMEM : SLUICE_OVERLOADED;
         zmq_msg_close(&body);
         return err;
     }
