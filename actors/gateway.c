@@ -3,7 +3,7 @@
  *
  * Thread: its dispatcher (its own, unless placed near another actor). The handle's functions are in gateway_handle.c.
  *
- *     listening --(DRAIN)--> closing --(no request in flight, or DRAIN_MS)--> drained --(stop)--> ended
+ *     listening --(DRAIN)--> closing --(no request in flight, or DRAIN_MS; LAST_WORD_MS)--> drained --(stop)--> ended
  *         \--------------------------------(stop)--------------------------------------------------^
  *
  * Closing: new requests are answered CLOSED, ipc clients no longer find the socket.
@@ -44,6 +44,7 @@
 #define GRACE_MS 1000
 #define DRAIN_MS 2000
 #define LINGER_MS 500
+#define LAST_WORD_MS 20
 #define DEFAULT_DEADLINE_MS 60000
 #define RETRY_AFTER_MS 50
 #define PING_PAYLOAD_MAX 64
@@ -60,6 +61,7 @@
 static bool send_to_peer(sluice_gateway *self, sluice_actor *actor, sl_peer *peer, const sluice_msg *msg) {
     sluice_err err = sl_endpoint_send(self->endpoint, peer, msg, sluice_actor_now_ns(actor));
     if (err != SLUICE_OK) COUNT(self, dropped_unroutable);
+    else self->answered_ns = sluice_actor_now_ns(actor);
     return err == SLUICE_OK;
 }
 
@@ -331,8 +333,17 @@ static void finish_command(sluice_gateway *self, sl_gateway_command *command, sl
     pthread_mutex_unlock(&self->lock);
 }
 
+static void on_drain_timeout(sluice_actor *actor, void *context);
+
+/* Ends the drain when nothing is in flight: after a fresh answer LAST_WORD_MS later, for a client whose socket is closed
+ * in the same moment drops what has arrived and was not read (libzmq 4.3.4 with ZMQ_IMMEDIATE). */
 static void drained_if_empty(sluice_gateway *self, sluice_actor *actor) {
     if (self->draining == NULL || self->pending.n_used > 0) return;
+    if (!self->settled && self->answered_ns + LAST_WORD_MS * MILLISECOND > sluice_actor_now_ns(actor)) {
+        self->settled = true;
+        sluice_timer_cancel(actor, &self->drain);
+        if (sluice_timer_start(actor, LAST_WORD_MS, 0, on_drain_timeout, self, &self->drain) == SLUICE_OK) return;
+    }
     sl_gateway_command *command = self->draining;
     self->draining = NULL;
     sluice_timer_cancel(actor, &self->drain);
@@ -471,6 +482,7 @@ static void gateway_stop(sluice_actor *actor, sluice_err why) {
     sluice_gateway *self = sluice_actor_state(actor);
     (void)why;
     answer_all(self, actor);
+    self->settled = true; /* no timer comes any more */
     drained_if_empty(self, actor);
     sl_actor_unwatch_socket(actor, sl_endpoint_socket(self->endpoint));
     sl_actor_unwatch_socket(actor, sl_endpoint_monitor_socket(self->endpoint));

@@ -95,6 +95,8 @@ struct sluice_gateway {
     sl_limits limits;
     sluice_timer sweep, expiry, drain;
     bool closing;
+    bool settled;        /* closing: clients had, or are having, their time to read the last answers */
+    int64_t answered_ns; /* when the latest answer left */
     sl_gateway_command *draining; /* waits for the last answers */
 };
 

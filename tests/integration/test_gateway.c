@@ -3,6 +3,7 @@
  * The bad hours are in test_bad_inputs.c. */
 #include "support/door.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -390,6 +391,48 @@ static void closing_waits_a_little_and_answers_the_rest(void **state) {
     stranger_close(dealer);
 }
 
+typedef struct last_ask {
+    const char *url;
+    sluice_err err;
+    sluice_cause cause;
+} last_ask;
+
+/* Runs beside the test; asserts nothing. */
+static void *ask_for_the_last_time(void *context) {
+    last_ask *ask = context;
+    sluice_client *client = NULL;
+    sluice_msg *hello = NULL, *greeting = NULL;
+    ask->err = sluice_client_open(ask->url, NULL, &client, &ask->cause);
+    if (ask->err == SLUICE_OK) ask->err = sluice_client_register_type(client, &demo__v1__greeting__descriptor);
+    if (ask->err == SLUICE_OK) ask->err = sluice_msg_new(&demo__v1__hello__descriptor, &hello);
+    if (ask->err == SLUICE_OK) {
+        ((Demo__V1__Hello *)sluice_msg_body(hello))->name = sluice_msg_strdup(hello, "Ada");
+        ask->err = sluice_client_ask(client, "echo", &hello, &greeting, &ask->cause);
+    }
+    sluice_msg_destroy(&hello);
+    sluice_msg_destroy(&greeting);
+    sluice_client_close(&client);
+    return NULL;
+}
+
+static void an_answer_sent_just_before_the_close_is_read(void **state) {
+    door *self = *state;
+    sluice_gateway_options options = door_options();
+    options.name = "brief";
+    for (unsigned i = 0; i < support_scaled(40); i++) {
+        sluice_gateway *gateway = NULL;
+        assert_ok(sluice_gateway_open(self->runtime, &options, &gateway, &self->cause), self->cause);
+        assert_ok(sluice_gateway_listen(gateway, "tcp://127.0.0.1:*", &self->cause), self->cause);
+        last_ask ask = {.url = sluice_gateway_endpoint(gateway, 0)};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, ask_for_the_last_time, &ask), 0);
+        for (sluice_gateway_stats stats = {0}; stats.replies == 0;) sluice_gateway_stats_read(gateway, &stats);
+        sluice_gateway_close(&gateway);
+        pthread_join(thread, NULL);
+        assert_ok(ask.err, ask.cause);
+    }
+}
+
 static void a_gateway_may_share_an_actors_dispatcher(void **state) {
     door *self = *state;
     sluice_gateway_options options = door_options();
@@ -455,6 +498,7 @@ int main(void) {
         TEST(listening_is_refused_where_it_is_not_safe),
         TEST(wrong_options_and_taken_names_are_refused),
         TEST(closing_waits_a_little_and_answers_the_rest),
+        TEST(an_answer_sent_just_before_the_close_is_read),
         TEST(a_gateway_may_share_an_actors_dispatcher),
         TEST(a_runtime_that_ends_first_leaves_a_handle_to_close),
         TEST(open_and_close_under_load_many_times),
