@@ -25,7 +25,6 @@
  * closes last. A pinned dispatcher ends with its last actor.
  */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <zmq.h>
@@ -356,16 +355,6 @@ static void poll_watches(sl_dispatcher *dispatcher, int timeout_ms) {
     }
 }
 
-static sluice_msg *spin(sl_dispatcher *dispatcher) {
-    int64_t end = sl_now_ns() + (int64_t)dispatcher->runtime->spin_us * 1000;
-    do {
-        sluice_msg *list = sl_exchange_receive(&dispatcher->exchange, 0);
-        if (list != NULL) return list;
-        sched_yield();
-    } while (sl_now_ns() < end);
-    return NULL;
-}
-
 /* Step 1 of a round. Returns whether anything came in by the exchange. */
 static bool take(sl_dispatcher *dispatcher, bool idle, unsigned round) {
     int timeout_ms = idle ? wait_ms(dispatcher) : 0;
@@ -374,7 +363,7 @@ static bool take(sl_dispatcher *dispatcher, bool idle, unsigned round) {
         if (idle || round % WATCH_ROUNDS == 0) poll_watches(dispatcher, timeout_ms);
         list = sl_exchange_receive(&dispatcher->exchange, 0);
     } else {
-        if (idle && dispatcher->runtime->spin_us > 0 && timeout_ms != 0) list = spin(dispatcher);
+        if (idle && timeout_ms != 0) list = sl_spin_receive(&dispatcher->spin, &dispatcher->exchange);
         if (list == NULL) list = sl_exchange_receive(&dispatcher->exchange, timeout_ms);
     }
     dispatcher->now_ns = sl_now_ns();

@@ -22,6 +22,7 @@ struct sl_port {
     bool closed;          /* heard CLOSED */
     sluice_msg *received; /* taken from the exchange, not yet given */
     sl_exchange exchange;
+    sl_spin spin;
     sl_port *next, **at; /* runtime->ports, under runtime->lock */
 };
 
@@ -131,6 +132,14 @@ static int timeout_of(int64_t deadline_ns) {
     return left > 3600000 ? 3600000 : (int)left;
 }
 
+static sluice_msg *wait(sl_port *port, int timeout_ms) {
+    atomic_fetch_add_explicit(&port->runtime->n_waiting, 1, memory_order_relaxed);
+    sluice_msg *list = sl_spin_receive(&port->spin, &port->exchange);
+    if (list == NULL) list = sl_exchange_receive(&port->exchange, timeout_ms);
+    atomic_fetch_sub_explicit(&port->runtime->n_waiting, 1, memory_order_relaxed);
+    return list;
+}
+
 sluice_err sl_port_recv(sl_port *port, int64_t deadline_ns, sluice_msg **out) {
     *out = NULL;
     sl_port_flush(port);
@@ -149,7 +158,7 @@ sluice_err sl_port_recv(sl_port *port, int64_t deadline_ns, sluice_msg **out) {
         }
         if (port->closed) return SLUICE_CLOSED;
         int timeout_ms = timeout_of(deadline_ns);
-        port->received = sl_exchange_receive(&port->exchange, timeout_ms);
+        port->received = timeout_ms == 0 ? sl_exchange_receive(&port->exchange, 0) : wait(port, timeout_ms);
         if (port->received == NULL && (timeout_ms == 0 || timeout_of(deadline_ns) == 0)) return SLUICE_TIMEOUT;
     }
 }

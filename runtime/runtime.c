@@ -13,14 +13,15 @@
  */
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "runtime_internal.h"
 
-enum { MAX_SHARED = 64, MAX_IO_THREADS = 16, STOP_RUN = 256, MAX_SPIN_US = 100000 };
+enum { MAX_SHARED = 64, MAX_IO_THREADS = 16, STOP_RUN = 256, MAX_SPIN_US = 100000, DEFAULT_SPIN_US = 200 };
 
 void sluice_runtime_options_init(sluice_runtime_options *options) {
-    *options = (sluice_runtime_options){.n_shared = 1, .n_io_threads = 1};
+    *options = (sluice_runtime_options){.n_shared = 1, .n_io_threads = 1, .spin_us = DEFAULT_SPIN_US};
 }
 
 static sluice_err check_options(const sluice_runtime_options *options, sluice_cause *cause) {
@@ -91,7 +92,7 @@ sluice_err sluice_runtime_new(const sluice_runtime_options *options, sluice_runt
     sluice_runtime *runtime = calloc(1, sizeof *runtime);
     if (runtime == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     runtime->references = 1;
-    runtime->spin_us = options->spin_us;
+    runtime->spin_us = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? options->spin_us : 0;
     runtime->free_slot = UINT32_MAX;
     pthread_mutex_init(&runtime->lock, NULL);
     pthread_mutex_init(&runtime->slots_lock, NULL);

@@ -19,6 +19,7 @@
 #include "names.h"
 #include "port.h"
 #include "require.h"
+#include "spin.h"
 #include "timers.h"
 
 typedef struct sl_dispatcher sl_dispatcher;
@@ -202,6 +203,7 @@ struct sl_dispatcher {
     _Atomic uint32_t n_actors;
     int64_t now_ns;
     sl_exchange exchange;
+    sl_spin spin;
     sl_timer_heap timers;
     sluice_actor *run_head, *run_tail;
     sluice_actor *dirty_head, *dirty_tail;
@@ -246,6 +248,7 @@ struct sluice_runtime {
     sl_registry *registry;
     sl_names *names;
     uint32_t spin_us;
+    _Atomic uint32_t n_waiting; /* ports in a call that waits */
     _Atomic bool closing;
     _Atomic int references; /* the runtime itself, and each open port */
     _Atomic uint64_t live_batches;

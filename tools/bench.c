@@ -59,7 +59,10 @@ static const struct argp_option options[] = {
      "How a request carries several rows: as parameter rows of one statement, or as "
      "statements; default columns",
      0},
-    {"spin", KEY_SPIN, "US", 0, "Threads of the runtime spin so long before they block; default 0", 0},
+    {"spin", KEY_SPIN, "US", 0,
+     "Threads of the runtime look for work so long before they block, where it pays; "
+     "default 200, 0: never",
+     0},
     {"db", KEY_DB, "FILE", 0, "Use this file and keep it; default: a fresh one, removed afterwards", 0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON line", 0},
     {"curve", KEY_CURVE, "on|off", 0, "Encrypt TCP (this build has no CURVE and refuses on)", 0},
@@ -147,7 +150,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RECEIPTS: plan->receipts = choice(state, "--receipts", arg, on_off, 2) == 1; break;
     case KEY_ROWS: plan->rows = number(state, "--rows", arg, 1000000); break;
     case KEY_SHAPE: plan->statements = choice(state, "--shape", arg, shapes, 2) == 1; break;
-    case KEY_SPIN: plan->spin_us = number(state, "--spin", arg, 10000); break;
+    case KEY_SPIN: {
+        uint64_t spin_us = 0;
+        if (!sl_tool_number(arg, 0, 10000, &spin_us)) argp_error(state, "--spin %s: not a number from 0 to 10000", arg);
+        plan->spin_us = (int)spin_us;
+        break;
+    }
     case KEY_DB: plan->db = arg; break;
     case KEY_CURVE:
         if (choice(state, "--curve", arg, on_off, 2) == 1)
@@ -258,7 +266,8 @@ int sl_command_bench(sl_cli *cli, int argc, char **argv) {
         return SL_EXIT_USAGE;
     }
     bench_line line = {
-        .plan = {.transport = SL_TRANSPORT_INPROC, .seconds = 5, .rows = 1, .full = true, .json = cli->json}};
+        .plan = {.transport = SL_TRANSPORT_INPROC, .seconds = 5, .rows = 1, .spin_us = -1, .full = true,
+                 .json = cli->json}};
     argp_parse(&argp, argc, argv, 0, NULL, &line);
 
     sl_bench_plan *plan = &line.plan;

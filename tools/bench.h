@@ -37,7 +37,7 @@ typedef struct sl_bench_plan {
     sl_bench_transport transport;
     unsigned n_clients, pipeline, seconds;
     unsigned rows;   /* written by one op, atomically */
-    unsigned spin_us; /* of the runtime that serves */
+    int spin_us;     /* of the runtime that serves; -1: its default */
     bool statements; /* the rows of an op are statements of their own, else parameter rows of one */
     bool full;      /* synchronous full, else normal */
     bool processes; /* clients are processes, else threads */

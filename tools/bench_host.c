@@ -90,7 +90,7 @@ static sluice_err make_file(host *self, sluice_cause *cause) {
 static sluice_err open_store(server *self, const sl_bench_plan *plan, sluice_cause *cause) {
     sluice_runtime_options runtime;
     sluice_runtime_options_init(&runtime);
-    runtime.spin_us = plan->spin_us;
+    if (plan->spin_us >= 0) runtime.spin_us = (unsigned)plan->spin_us;
     sluice_err err = sluice_runtime_new(&runtime, &self->runtime, cause);
     if (err) return err;
     sluice_store_options options;

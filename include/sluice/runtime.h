@@ -26,7 +26,9 @@ typedef struct sluice_runtime_options {
     unsigned n_shared;     /* shared dispatchers, 1..64; default 1 */
     void *zmq_context;     /* borrowed ZeroMQ context of the host; NULL: the runtime makes and ends its own */
     unsigned n_io_threads; /* ZeroMQ I/O threads of an own context; default 1 */
-    unsigned spin_us;      /* spin so long before a dispatcher blocks; default 0 (only where a core is to spare) */
+    unsigned spin_us;      /* a thread looks for its next message so long before it blocks, where that pays: not with
+                              one CPU, not while several ports wait, and ever less often as it finds nothing or the
+                              CPU is wanted by others; default 200; 0: never */
 } sluice_runtime_options;
 
 /* Fills in the defaults. */
