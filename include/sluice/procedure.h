@@ -31,7 +31,8 @@ typedef struct sluice_tx sluice_tx;
 typedef struct sluice_rows sluice_rows;
 
 /* Does its work; OK lets the request go on, anything else undoes it. Borrows: params, and what they point to
- * (text is UTF-8 and NUL-terminated). An error of a function below may be returned as it is; others are made by `return sluice_tx_fail(...)`. */
+ * (text is UTF-8 and NUL-terminated). An error of a function below may be returned as it is; others are made by
+ * `return sluice_tx_fail(...)`. */
 typedef sluice_err (*sluice_procedure_fn)(sluice_tx *tx, const sluice_value *params, size_t n_params, void *context);
 
 typedef struct sluice_procedure {
