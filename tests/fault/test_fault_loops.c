@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The n-th operation on the files fails, n = 1, 2, 3 ..., once and for ever, until a scenario (open, writes, reads,
- * checkpoints, close) passes without having met the fault. CTest: TIMEOUT=300
+/* The n-th operation on the files fails, n = 1, 2, 3 ...: once, for ever, or once with the process killed at the next
+ * answer; until a scenario (open, writes, reads, checkpoints, close) passes without having met the fault.
+ * CTest: TIMEOUT=300
  *
  * At every n: no crash and no hang; every request has an answer; and when the file is opened again without faults, what
  * was acknowledged is there once, what was refused is not, and an UNKNOWN is one of the two and whole.
@@ -17,17 +18,18 @@
 static nth_fault *fault;
 
 /* Every n up to the end; with few iterations to spend, a part of them that differs from run to run. */
-static void loop(nth_kind kind, bool forever, unsigned stride) {
+static void loop(nth_kind kind, nth_then then, unsigned stride) {
+    static const char *const names[] = {"once", "for ever", "then killed"};
     const char *only = getenv("SLUICE_NTH"), *only_kind = getenv("SLUICE_KIND");
     if (only_kind != NULL && atoi(only_kind) != (int)kind) return;
     uint64_t n = only != NULL ? strtoull(only, NULL, 10) : 1 + (uint64_t)getpid() % stride, iterations = 0, fatal = 0;
     for (bool hit = true; hit; n += stride) {
-        hit = nth_fault_iterate(fault, kind, forever, n);
+        hit = nth_fault_iterate(fault, kind, then, n);
         iterations++;
         fatal += atomic_load(&fault->fatal_calls) != 0;
         if (atomic_load(&fault->fatal_calls) > 1) fail_msg("n = %" PRIu64 ": on_fatal was called twice", n);
         if (fault->text[0] != '\0')
-            fail_msg("kind %d, n = %" PRIu64 ", %s: %s", (int)kind, n, forever ? "for ever" : "once", fault->text);
+            fail_msg("kind %d, n = %" PRIu64 ", %s: %s", (int)kind, n, names[then], fault->text);
         if (only != NULL) break;
     }
     print_message("up to n = %" PRIu64 ", %" PRIu64 " iterations, %" PRIu64 " of them ended the store\n", n, iterations,
@@ -38,44 +40,52 @@ static unsigned stride(void) { return support_long() ? 1 : support_scaled(10) ==
 
 static void any_operation_may_fail_once(void **state) {
     (void)state;
-    loop(NTH_EIO, false, stride());
+    loop(NTH_EIO, NTH_ONCE, stride());
 }
 
 static void any_operation_may_begin_to_fail_for_ever(void **state) {
     (void)state;
-    loop(NTH_EIO, true, stride());
+    loop(NTH_EIO, NTH_FOREVER, stride());
+}
+
+static void process_may_be_killed_after_any_operation_failed(void **state) {
+    (void)state;
+    loop(NTH_EIO, NTH_KILLED, stride());
+    loop(NTH_FULL, NTH_KILLED, stride());
+    loop(NTH_SHORT, NTH_KILLED, stride());
 }
 
 static void any_write_may_find_no_space_once(void **state) {
     (void)state;
-    loop(NTH_FULL, false, stride());
+    loop(NTH_FULL, NTH_ONCE, stride());
 }
 
 static void disk_may_be_full_for_ever_from_any_write_on(void **state) {
     (void)state;
-    loop(NTH_FULL, true, stride());
+    loop(NTH_FULL, NTH_FOREVER, stride());
 }
 
 static void any_write_may_be_cut_short(void **state) {
     (void)state;
-    loop(NTH_SHORT, false, stride());
-    loop(NTH_SHORT, true, stride());
+    loop(NTH_SHORT, NTH_ONCE, stride());
+    loop(NTH_SHORT, NTH_FOREVER, stride());
 }
 
 static void any_sync_may_fail(void **state) {
     (void)state;
-    loop(NTH_SYNC, false, 1);
-    loop(NTH_SYNC, true, 1);
+    loop(NTH_SYNC, NTH_ONCE, 1);
+    loop(NTH_SYNC, NTH_FOREVER, 1);
+    loop(NTH_SYNC, NTH_KILLED, 1);
 }
 
 static void any_allocation_of_sqlite_may_fail_once(void **state) {
     (void)state;
-    loop(NTH_MEMORY, false, support_long() ? 1 : 13 * stride());
+    loop(NTH_MEMORY, NTH_ONCE, support_long() ? 1 : 13 * stride());
 }
 
 static void memory_for_sqlite_may_be_gone_for_ever(void **state) {
     (void)state;
-    loop(NTH_MEMORY, true, support_long() ? 1 : 13 * stride());
+    loop(NTH_MEMORY, NTH_FOREVER, support_long() ? 1 : 13 * stride());
 }
 
 static int setup(void **state) {
@@ -97,6 +107,7 @@ int main(void) {
         TEST(any_sync_may_fail),
         TEST(any_operation_may_fail_once),
         TEST(any_operation_may_begin_to_fail_for_ever),
+        TEST(process_may_be_killed_after_any_operation_failed),
         TEST(any_write_may_find_no_space_once),
         TEST(disk_may_be_full_for_ever_from_any_write_on),
         TEST(any_write_may_be_cut_short),

@@ -37,7 +37,7 @@ static void loop(bool forever) {
     unsigned stride = support_long() ? 1 : support_scaled(10) == 10 ? 3 : 17;
     uint64_t n = only != NULL ? strtoull(only, NULL, 10) : 1 + (uint64_t)getpid() % stride, iterations = 0;
     for (bool hit = true; hit; n += stride) {
-        hit = nth_fault_iterate(fault, NTH_OWN_MEMORY, forever, n);
+        hit = nth_fault_iterate(fault, NTH_OWN_MEMORY, forever ? NTH_FOREVER : NTH_ONCE, n);
         iterations++;
         if (fault->text[0] != '\0') fail_msg("n = %" PRIu64 ", %s: %s", n, forever ? "for ever" : "once", fault->text);
         if (only != NULL) break;

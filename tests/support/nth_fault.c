@@ -37,7 +37,7 @@ void nth_fault_destroy(nth_fault **at) {
 bool nth_fault_strikes(nth_kind kind) {
     if (fault == NULL || fault->kind != kind || !atomic_load(&fault->armed)) return false;
     uint64_t count = atomic_fetch_add(&fault->count, 1) + 1;
-    if (count != fault->n && !(fault->forever && count > fault->n)) return false;
+    if (count != fault->n && !(fault->then == NTH_FOREVER && count > fault->n)) return false;
     atomic_fetch_add(&fault->hits, 1);
     return true;
 }
@@ -110,6 +110,7 @@ static void on_fatal(void *context, const sluice_cause *cause, int exit_code) {
 static void ended(int n, sluice_err err) {
     fault->results[n] = (int)err;
     if (err == SLUICE_OK && !is_good(n)) wrong("request %d is bad and was answered OK", n);
+    if (fault->then == NTH_KILLED && atomic_load(&fault->hits) != 0) _exit(0);
 }
 
 /* Makes a request; where there is no memory for it, it ends with that. */
@@ -128,6 +129,7 @@ static void call(sluice_client *client, int n) {
     sluice_cause cause;
     sluice_request *request = make(client, n);
     if (request == NULL) return;
+    fault->results[n] = SLUICE_UNKNOWN;
     sluice_err err = sluice_call(client, request, NULL, &cause);
     if (sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN) {
         sluice_err again = sluice_call_again(client, request, NULL, &cause);
@@ -143,6 +145,7 @@ static void call_at_once(sluice_client *client) {
     for (int n = FIRST_AT_ONCE; n <= LAST_AT_ONCE; n++) {
         sluice_request *request = make(client, n);
         if (request == NULL) continue;
+        fault->results[n] = SLUICE_UNKNOWN;
         sluice_err err = sluice_submit(client, &request, (void *)(intptr_t)n, NULL, NULL);
         if (err == SLUICE_OK)
             n_out++;
@@ -334,10 +337,10 @@ static void in_a_process(void (*body)(const char *path), const char *path, const
         snprintf(fault->text, sizeof fault->text, "%s ended with %d", which, WEXITSTATUS(status));
 }
 
-bool nth_fault_iterate(nth_fault *self, nth_kind kind, bool forever, uint64_t n) {
+bool nth_fault_iterate(nth_fault *self, nth_kind kind, nth_then then, uint64_t n) {
     char *directory = support_directory_new(), *path = support_path(directory, "test.db");
     self->kind = kind;
-    self->forever = forever;
+    self->then = then;
     self->n = n;
     self->text[0] = '\0';
     self->open_result = -1;

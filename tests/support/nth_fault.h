@@ -28,14 +28,21 @@ typedef enum nth_kind {
     NTH_KINDS
 } nth_kind;
 
+/* What comes after the n-th operation has failed. */
+typedef enum nth_then {
+    NTH_ONCE = 0, /* all goes well again */
+    NTH_FOREVER,  /* every later one fails too */
+    NTH_KILLED,   /* the next answer is the last thing that the process sees */
+} nth_then;
+
 typedef struct nth_fault {
     nth_kind kind;
-    bool forever;
+    nth_then then;
     uint64_t n;              /* from 1 */
     _Atomic bool armed;
     _Atomic uint64_t count;  /* operations of this kind since it was armed */
     _Atomic uint64_t hits;   /* faults given */
-    int results[NTH_REQUESTS]; /* sluice_err of each request; -1: never sent */
+    int results[NTH_REQUESTS]; /* sluice_err of each request; -1: never sent; UNKNOWN while it is under way */
     int open_result;
     _Atomic int fatal_calls;
     char text[300];          /* what went wrong; "" if nothing did */
@@ -49,6 +56,6 @@ void nth_fault_destroy(nth_fault **fault);
 bool nth_fault_strikes(nth_kind kind);
 
 /* Runs one iteration in a directory of its own. Returns true if the fault was hit; fault->text says what went wrong. */
-bool nth_fault_iterate(nth_fault *fault, nth_kind kind, bool forever, uint64_t n);
+bool nth_fault_iterate(nth_fault *fault, nth_kind kind, nth_then then, uint64_t n);
 
 #endif
