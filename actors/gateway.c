@@ -220,6 +220,7 @@ static sluice_err forward(sluice_gateway *self, sluice_actor *actor, sl_peer *pe
         if (err != SLUICE_OK) return sluice_cause_set(cause, err, "out of memory");
         request->correlation = key;
     }
+    request->source = (uintptr_t)peer; /* whose turn it is, for a fair mailbox */
     err = sl_actor_send(actor, msg, false);
     if (err == SLUICE_OK) {
         COUNT(self, requests);

@@ -33,6 +33,7 @@ void sluice_store_options_init(sluice_store_options *options) {
         .max_result_bytes = 64u << 20,
         .max_pending = 16384,
         .max_pending_bytes = 256u << 20,
+        .max_pending_share = 25,
         .group_max_bytes = 8u << 20,
         .group_max_ms = 50,
         .session_ttl_ms = 3600u * 1000,
@@ -49,6 +50,9 @@ static sluice_err check_options(const sluice_store_options *o, const char *name,
         return sluice_cause_set(cause, SLUICE_INVALID, "file_mode is neither exclusive nor shared");
     if (name[0] == '\0' || strlen(name) > NAME_MAX_BYTES || strchr(name, '/') != NULL)
         return sluice_cause_set(cause, SLUICE_INVALID, "a store's name has 1 to %u bytes and no slash", NAME_MAX_BYTES);
+    if (o->max_pending_share < 1 || o->max_pending_share > 100)
+        return sluice_cause_set(cause, SLUICE_INVALID, "max_pending_share is %u, not 1 to 100 percent",
+                                o->max_pending_share);
     if (o->wal_soft_cap_bytes == 0 || o->wal_hard_cap_bytes < o->wal_soft_cap_bytes)
         return sluice_cause_set(cause, SLUICE_INVALID, "wal_hard_cap_bytes must not be below wal_soft_cap_bytes");
     const struct {

@@ -20,6 +20,9 @@
  *  2. Answers leave (flush) before the driver may start a pass that takes milliseconds.
  *  3. Requests keep their order, also through a pause.
  *  4. The group is what waits: nothing lingers for more (measured: every form of waiting lost).
+ *  5. Senders take turns (a fair mailbox), and a sender with many requests ends its part of a group early for those
+ *     who wait for its commit (turns.h). The inbox is looked at every LOOK_EVERY requests and after each commit, so
+ *     that who comes in the middle of a flood is seen.
  *
  * Stop order: no more requests (CLOSED), group committed and answered, those who wait answered CLOSED, driver, group,
  * connection. Readers and the checkpointer are stopped by the store afterwards.
@@ -33,9 +36,12 @@
 #include "port.h"
 #include "sluice/v1/control.pb-c.h"
 #include "codec.h"
+#include "turns.h"
 
 #define TICK_MS 1000u
 #define BATCH (1u << 20)           /* the group ends by bytes and time, not by count */
+#define LOOK_EVERY 32u             /* requests */
+#define RETRY_AFTER_MS 20u         /* with OVERLOADED */
 #define DRAIN_TIMEOUT_NS 40000000000 /* a request may run 30 s */
 
 typedef struct writer {
@@ -48,7 +54,12 @@ typedef struct writer {
     sluice_timer tick, wake;
     sluice_msg *waiting, **waiting_end; /* paused: in order of arrival */
     uint32_t n_waiting;
+    size_t waiting_size;
     uint64_t groups_at_tick;
+    uint32_t unseen;      /* requests taken since the inbox was looked at */
+    sl_turns turns;
+    sluice_msg *farewell; /* the Ping of a closing store, answered after `before_farewell` more messages */
+    uint32_t before_farewell;
 } writer;
 
 /* What the store keeps of its writer. */
@@ -72,6 +83,7 @@ static void flush_answers(void *context) {
 static void refuse(writer *w, sluice_msg **msg, sluice_err code, const char *text) {
     sluice_cause cause;
     (void)sluice_cause_set(&cause, code, "%s", text);
+    if (code == SLUICE_OVERLOADED) cause.retry_after_ms = RETRY_AFTER_MS;
     if (sluice_msg_is_ask(*msg)) {
         sl_msg_turn_error(*msg, &cause);
         send_answer(w, msg);
@@ -94,6 +106,8 @@ static void after_group(writer *w) {
 static void commit(writer *w) {
     if (!sl_group_pending(w->group)) return;
     (void)!sl_group_commit(w->group); /* everybody was told; a fatal end is remembered by the store */
+    sl_turns_begin(&w->turns);
+    w->unseen = LOOK_EVERY;
     after_group(w);
 }
 
@@ -110,6 +124,7 @@ static void take_request(writer *w, sluice_msg **msg) {
             return;
         }
     }
+    sl_turns_take(&w->turns, *msg);
     sl_group_add(w->group, msg);
     if (sl_group_full(w->group)) commit(w);
 }
@@ -121,7 +136,10 @@ static bool paused(writer *w) {
 }
 
 static void wait_in_line(writer *w, sluice_msg **msg) {
-    if (w->n_waiting >= w->store->options.max_pending) {
+    const sluice_store_options *options = &w->store->options;
+    size_t size = sl_msg_size(*msg);
+    if (w->n_waiting >= options->max_pending ||
+        (w->n_waiting > 0 && w->waiting_size + size > options->max_pending_bytes)) {
         refuse(w, msg, SLUICE_OVERLOADED, "the log is being emptied and too many requests wait");
         return;
     }
@@ -129,6 +147,7 @@ static void wait_in_line(writer *w, sluice_msg **msg) {
     *w->waiting_end = *msg;
     w->waiting_end = &(*msg)->next;
     w->n_waiting++;
+    w->waiting_size += size;
     *msg = NULL;
 }
 
@@ -138,6 +157,7 @@ static sluice_msg *first_in_line(writer *w) {
     if (w->waiting == NULL) w->waiting_end = &w->waiting;
     msg->next = NULL;
     w->n_waiting--;
+    w->waiting_size -= sl_msg_size(msg);
     return msg;
 }
 
@@ -167,6 +187,11 @@ static void on_resume(void *context) {
 
 static void on_write_request(writer *w, sluice_msg **msg) {
     sluice_cause cause;
+    if (sl_group_pending(w->group) && sl_turns_over(&w->turns, *msg)) commit(w);
+    if (++w->unseen > LOOK_EVERY) {
+        w->unseen = 0;
+        (void)sl_actor_poll_inbox(w->self);
+    }
     if (closing(w)) {
         (void)sluice_cause_set(&cause, SLUICE_CLOSED, "the store is closing");
         sl_group_refuse(w->group, msg, &cause);
@@ -189,8 +214,8 @@ static void on_goodbye(writer *w, sluice_msg **msg) {
         send_answer(w, msg);
 }
 
-static void on_ping(writer *w, sluice_msg **msg) {
-    if (!sluice_msg_is_ask(*msg)) return;
+/* Answers a Ping: takes it. */
+static void pong(writer *w, sluice_msg **msg) {
     if (sl_msg_turn(*msg, &sluice__v1__pong__descriptor) != SLUICE_OK) return;
     Sluice__V1__Pong *body = sluice_msg_body(*msg);
     body->version_min = SL_WIRE_VERSION_MIN;
@@ -198,8 +223,27 @@ static void on_ping(writer *w, sluice_msg **msg) {
     send_answer(w, msg);
 }
 
+static void say_farewell(writer *w) {
+    pong(w, &w->farewell);
+    sluice_msg_destroy(&w->farewell);
+}
+
+/* The store's own question when it closes must not overtake, in its turn, what others sent before. */
+static void on_ping(writer *w, sluice_msg **msg) {
+    if (!sluice_msg_is_ask(*msg)) return;
+    uint32_t depth = closing(w) ? sl_mailbox_depth(w->store->runtime, sluice_actor_pid(w->self)) : 0;
+    if (depth == 0 || w->farewell != NULL) {
+        pong(w, msg);
+        return;
+    }
+    w->farewell = *msg;
+    w->before_farewell = depth + 1;
+    *msg = NULL;
+}
+
 static sluice_err writer_receive(sluice_actor *self, sluice_msg **msg) {
     writer *w = sluice_actor_state(self);
+    if (w->farewell != NULL && --w->before_farewell == 0) say_farewell(w);
     if (sluice_msg_is(*msg, &sluice__v1__write_request__descriptor))
         on_write_request(w, msg);
     else if (sl_checkpoint_driver_on_message(w->driver, msg))
@@ -217,6 +261,7 @@ static sluice_err writer_drained(sluice_actor *self) {
     writer *w = sluice_actor_state(self);
     commit(w);
     run_waiting(w);
+    if (w->farewell != NULL) say_farewell(w);
     return SLUICE_OK;
 }
 
@@ -274,6 +319,7 @@ static sluice_err open_file(writer *w, bool *truncated, sluice_cause *cause) {
 
 static void destroy_writer(writer *w) {
     if (w->driver != NULL) sl_checkpoint_driver_destroy(&w->driver);
+    sluice_msg_destroy(&w->farewell);
     sl_group_destroy(&w->group);
     sl_conn_close(&w->conn);
     free(w);
@@ -340,6 +386,8 @@ sluice_err sl_writer_start(sluice_store *store, sluice_cause *cause) {
         .mailbox_messages = store->options.max_pending,
         .mailbox_bytes = store->options.max_pending_bytes,
         .batch = BATCH,
+        .mailbox_share = store->options.max_pending_share,
+        .fair = true,
     };
     sluice_pid pid = 0;
     sluice_err err = sluice_spawn(store->runtime, &spec, &pid, cause);

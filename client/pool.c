@@ -83,6 +83,8 @@ void sl_pool_give(sl_pool *pool, sluice_msg **msg) {
     self->flags = self->system = 0;
     self->argument = 0;
     self->charge = 0;
+    self->source = 0;
+    self->shared = self->followed = false;
     self->identity = (sl_identity){.sequence = 0};
     self->trace = (sl_trace){.flags = 0};
     self->next = pool->free;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The message object behind sluice_msg: header, body, arena. The public half is in <sluice/message.h>.
  *
- * Threads: one owner at a time. `next` and `charge` belong to whoever holds the message in a queue.
+ * Threads: one owner at a time. `next`, `charge` and `shared` belong to whoever holds the message in a queue.
  */
 #ifndef SL_MSG_H
 #define SL_MSG_H
@@ -45,8 +45,11 @@ struct sluice_msg {
     uint32_t system;     /* runtime's own code, with SYSTEM */
     uint64_t argument;   /* runtime's own operand, with SYSTEM */
     size_t charge;       /* bytes charged to the receiver's mailbox */
+    uint64_t source;     /* with `from`, whose message it is: a gateway's name for one of its peers; 0: from's own */
     sl_identity identity;
     sl_trace trace;
+    bool shared;         /* charged to its sender's share of the mailbox as well */
+    bool followed;       /* as taken from a fair mailbox: its sender has more waiting behind it */
     sl_arena arena;
 };
 

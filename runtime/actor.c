@@ -26,7 +26,7 @@ static sluice_err send_to(sluice_actor *self, sluice_pid to, sluice_msg **msg) {
     sl_dispatcher *home = self->home;
     sl_slot *slot = sl_slot_find(self->runtime, to);
     if (slot == NULL) return SLUICE_NO_ACTOR;
-    sluice_err err = sl_slot_charge(slot, *msg);
+    sluice_err err = sl_slot_charge(self->runtime, slot, *msg);
     if (err != SLUICE_OK) {
         atomic_fetch_add_explicit(&home->counters.overloads, 1, memory_order_relaxed);
         return err;

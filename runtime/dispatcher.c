@@ -97,8 +97,10 @@ static sluice_msg *mailbox_pop(sluice_actor *actor) {
         if (actor->control.tail == msg) actor->control.tail = before;
         return msg;
     }
+    if (!runs) return NULL;
+    if (actor->lanes != NULL) return sl_lanes_pop(actor->lanes);
     sluice_msg *msg = actor->data.head;
-    if (!runs || msg == NULL) return NULL;
+    if (msg == NULL) return NULL;
     actor->data.head = msg->next;
     if (actor->data.head == NULL) actor->data.tail = NULL;
     return msg;
@@ -116,8 +118,14 @@ void sl_dispatcher_deliver(sl_dispatcher *dispatcher, sluice_msg *msg) {
         return;
     }
     msg->arrived_ns = dispatcher->now_ns;
-    queue_push(msg->flags & SL_MSG_CONTROL ? &slot->actor->control : &slot->actor->data, msg);
-    sl_dispatcher_wake(dispatcher, slot->actor);
+    sluice_actor *actor = slot->actor;
+    if (msg->flags & SL_MSG_CONTROL)
+        queue_push(&actor->control, msg);
+    else if (actor->lanes != NULL)
+        sl_lanes_push(actor->lanes, msg);
+    else
+        queue_push(&actor->data, msg);
+    sl_dispatcher_wake(dispatcher, actor);
 }
 
 void sl_dispatcher_route(sl_dispatcher *dispatcher, sl_slot *slot, sluice_msg *msg) {

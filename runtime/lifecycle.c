@@ -95,6 +95,8 @@ sluice_err sl_actor_prepare(sluice_runtime *runtime, const sluice_spec *spec, sl
     *out = NULL;
     if (spec->behaviour == NULL || spec->behaviour->receive == NULL)
         return sluice_cause_set(cause, SLUICE_INVALID, "a behaviour needs a receive function");
+    if (spec->mailbox_share > 100)
+        return sluice_cause_set(cause, SLUICE_INVALID, "mailbox_share is a percentage, from 0 to 100");
     if (atomic_load(&runtime->closing)) return sluice_cause_set(cause, SLUICE_CLOSED, "the runtime is going down");
     sluice_actor *actor = calloc(1, sizeof *actor);
     if (actor == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
@@ -110,9 +112,10 @@ sluice_err sl_actor_prepare(sluice_runtime *runtime, const sluice_spec *spec, sl
     list_add(actor);
     actor->pid = sl_slot_take(runtime, actor->home->exchange_id,
                               spec->mailbox_messages != 0 ? spec->mailbox_messages : DEFAULT_MESSAGES,
-                              spec->mailbox_bytes != 0 ? spec->mailbox_bytes : DEFAULT_BYTES);
-    if (actor->pid == 0) {
-        err = sluice_cause_set(cause, SLUICE_NOMEM, "the actor table is full");
+                              spec->mailbox_bytes != 0 ? spec->mailbox_bytes : DEFAULT_BYTES, spec->mailbox_share);
+    if (spec->fair) actor->lanes = sl_lanes_new();
+    if (actor->pid == 0 || (spec->fair && actor->lanes == NULL)) {
+        err = sluice_cause_set(cause, SLUICE_NOMEM, "the actor table is full, or there is no memory for lanes");
         goto fail;
     }
     sl_slot_of(runtime, actor->pid)->actor = actor;
@@ -161,6 +164,7 @@ void sl_actor_discard(sluice_actor **actor) {
     if (taken->pid != 0) sl_slot_release(runtime, taken->pid);
     list_remove(taken);
     sl_dispatcher *home = taken->home;
+    sl_lanes_destroy(&taken->lanes);
     free(taken);
     leave(runtime, home);
 }
@@ -222,14 +226,24 @@ static void tell_supervisor(sl_dispatcher *dispatcher, sluice_actor *actor, enum
     sl_dispatcher_tell_system(dispatcher, actor->pid, actor->supervisor, msg);
 }
 
+static void turn_away(sl_dispatcher *dispatcher, sluice_msg *msg, sluice_err why) {
+    sl_slot_discharge(dispatcher->runtime, msg);
+    sl_dispatcher_undeliverable(dispatcher, msg, why);
+}
+
 static void empty(sl_dispatcher *dispatcher, sl_queue *queue, sluice_err why) {
     while (queue->head != NULL) {
         sluice_msg *msg = queue->head;
         queue->head = msg->next;
-        sl_slot_discharge(dispatcher->runtime, msg);
-        sl_dispatcher_undeliverable(dispatcher, msg, why);
+        turn_away(dispatcher, msg, why);
     }
     queue->tail = NULL;
+}
+
+static void empty_lanes(sl_dispatcher *dispatcher, sl_lanes **lanes, sluice_err why) {
+    sluice_msg *msg;
+    while (*lanes != NULL && (msg = sl_lanes_pop(*lanes)) != NULL) turn_away(dispatcher, msg, why);
+    sl_lanes_destroy(lanes);
 }
 
 void sl_dispatcher_end(sl_dispatcher *dispatcher, sluice_actor *actor, sluice_err why) {
@@ -242,6 +256,7 @@ void sl_dispatcher_end(sl_dispatcher *dispatcher, sluice_actor *actor, sluice_er
     sluice_err answer = atomic_load(&runtime->closing) ? SLUICE_CLOSED : SLUICE_ACTOR_DOWN;
     empty(dispatcher, &actor->control, answer);
     empty(dispatcher, &actor->data, answer);
+    empty_lanes(dispatcher, &actor->lanes, answer);
     tell_down(dispatcher, actor, why);
     tell_supervisor(dispatcher, actor, actor->stop_final ? SL_CHILD_ENDED_FOR_GOOD : SL_CHILD_ENDED, why);
     list_remove(actor);

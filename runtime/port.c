@@ -35,7 +35,7 @@ sluice_err sl_port_open(sluice_runtime *runtime, sl_port **out, sluice_cause *ca
     atomic_fetch_add(&runtime->references, 1);
     sluice_err err = sl_exchange_open(runtime, &port->exchange, cause);
     if (err == SLUICE_OK) {
-        port->pid = sl_slot_take(runtime, port->exchange.id, PORT_MESSAGES, PORT_BYTES);
+        port->pid = sl_slot_take(runtime, port->exchange.id, PORT_MESSAGES, PORT_BYTES, 0);
         if (port->pid == 0) err = sluice_cause_set(cause, SLUICE_NOMEM, "the actor table is full");
     }
     pthread_mutex_lock(&runtime->lock);
@@ -88,7 +88,7 @@ sluice_err sl_port_send(sl_port *port, sluice_pid to, sluice_msg **msg) {
     if (slot == NULL) return SLUICE_NO_ACTOR;
     (*msg)->from = port->pid;
     (*msg)->to = to;
-    sluice_err err = sl_slot_charge(slot, *msg);
+    sluice_err err = sl_slot_charge(runtime, slot, *msg);
     if (err != SLUICE_OK) {
         atomic_fetch_add_explicit(&runtime->counters.overloads, 1, memory_order_relaxed);
         return err;

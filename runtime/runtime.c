@@ -175,7 +175,7 @@ sluice_err sl_runtime_send(sluice_runtime *runtime, sluice_pid to, sluice_msg **
     sl_slot *slot = sl_slot_find(runtime, to);
     if (slot == NULL) return SLUICE_NO_ACTOR;
     (*msg)->to = to;
-    sluice_err err = sl_slot_charge(slot, *msg);
+    sluice_err err = sl_slot_charge(runtime, slot, *msg);
     if (err != SLUICE_OK) {
         atomic_fetch_add_explicit(&runtime->counters.overloads, 1, memory_order_relaxed);
         return err;

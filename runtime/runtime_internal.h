@@ -16,6 +16,7 @@
 #include "actor_internal.h"
 #include "codec.h"
 #include "exchange.h"
+#include "lanes.h"
 #include "names.h"
 #include "port.h"
 #include "require.h"
@@ -38,6 +39,8 @@ typedef struct sl_slot {
     _Atomic uint32_t held;       /* what the actor says it has taken out of its mailbox and not answered yet */
     _Atomic uint32_t max_messages;
     _Atomic uint32_t max_bytes;
+    _Atomic uint32_t share;      /* percent of these two for one sender; 0: no such bound */
+    _Atomic uint64_t sent;       /* as load, of what its tenants sent to receivers with such a bound */
     sluice_actor *actor; /* NULL for a port */
     uint32_t next_free;
 } sl_slot;
@@ -47,7 +50,8 @@ typedef struct sl_slot {
 #define SL_LOAD_MESSAGES(load) ((uint32_t)((load) >> 40))
 
 /* Takes a free slot for somebody who gets messages at `exchange`. 0: table full or no memory. Threads: any. */
-sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max_messages, uint32_t max_bytes);
+sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max_messages, uint32_t max_bytes,
+                        uint32_t share);
 /* Ends a pid: nobody finds the slot by it any more. Threads: the owner of the pid. */
 void sl_slot_release(sluice_runtime *runtime, sluice_pid pid);
 /* The slot of a living pid, else NULL. Threads: any; the answer may be old a moment later. */
@@ -56,8 +60,9 @@ sl_slot *sl_slot_find(const sluice_runtime *runtime, sluice_pid pid);
 sl_slot *sl_slot_of(const sluice_runtime *runtime, sluice_pid pid);
 
 /* Charges a message to its receiver's mailbox, or refuses: OVERLOADED. Control messages and replies are not charged.
+ * Where the receiver bounds each sender's share, the sender's slot is charged too; peers of a gateway are its affair.
  * The charge is given back by sl_slot_discharge, exactly once, wherever the message ends up. Threads: any. */
-sluice_err sl_slot_charge(sl_slot *slot, sluice_msg *msg);
+sluice_err sl_slot_charge(const sluice_runtime *runtime, sl_slot *slot, sluice_msg *msg);
 void sl_slot_discharge(sluice_runtime *runtime, sluice_msg *msg);
 
 /* ---- runtime's own messages (SL_MSG_SYSTEM) ---- */
@@ -139,6 +144,7 @@ struct sluice_actor {
     bool has_name;
     uint32_t batch, since_drained;
     sl_queue control, data;
+    sl_lanes *lanes; /* in place of data, if the mailbox is fair */
     sluice_actor *run_next, *dirty_next;
     sl_ask *asks; /* open addressing, power of two; NULL: none yet */
     uint32_t n_asks, asks_capacity;

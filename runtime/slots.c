@@ -33,7 +33,8 @@ static bool chunk_add(sluice_runtime *runtime) {
     return true;
 }
 
-sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max_messages, uint32_t max_bytes) {
+sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max_messages, uint32_t max_bytes,
+                        uint32_t share) {
     sluice_pid pid = 0;
     pthread_mutex_lock(&runtime->slots_lock);
     if (runtime->free_slot != UINT32_MAX || chunk_add(runtime)) {
@@ -45,6 +46,7 @@ sluice_pid sl_slot_take(sluice_runtime *runtime, uint32_t exchange, uint32_t max
         atomic_store_explicit(&slot->held, 0, memory_order_relaxed);
         atomic_store_explicit(&slot->max_messages, max_messages, memory_order_relaxed);
         atomic_store_explicit(&slot->max_bytes, max_bytes, memory_order_relaxed);
+        atomic_store_explicit(&slot->share, share, memory_order_relaxed);
         uint32_t generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
         atomic_store_explicit(&slot->generation, generation, memory_order_release);
         pid = (sluice_pid)generation << 32 | index;
@@ -74,16 +76,39 @@ sl_slot *sl_slot_find(const sluice_runtime *runtime, sluice_pid pid) {
     return (pid >> 32) % 2 == 1 ? slot : NULL;
 }
 
-sluice_err sl_slot_charge(sl_slot *slot, sluice_msg *msg) {
+/* One message is always taken, so that a single large one can arrive; the codec bounds it. */
+static bool overfull(uint64_t load, size_t size, uint64_t max_messages, uint64_t max_bytes) {
+    return SL_LOAD_MESSAGES(load) >= max_messages ||
+           (SL_LOAD_MESSAGES(load) > 0 && SL_LOAD_BYTES(load) + size > max_bytes);
+}
+
+/* Charges the sender's share of a mailbox with these bounds. */
+static bool charge_sender(const sluice_runtime *runtime, sluice_msg *msg, uint64_t delta, uint64_t max_messages,
+                          uint64_t max_bytes, uint32_t share) {
+    if (share == 0 || msg->from == 0 || msg->source != 0) return true;
+    sl_slot *sender = sl_slot_of(runtime, msg->from);
+    uint64_t before = atomic_fetch_add_explicit(&sender->sent, delta, memory_order_relaxed);
+    uint64_t most = max_messages * share / 100;
+    if (overfull(before, (size_t)SL_LOAD_BYTES(delta), most > 0 ? most : 1, max_bytes * share / 100)) {
+        atomic_fetch_sub_explicit(&sender->sent, delta, memory_order_relaxed);
+        return false;
+    }
+    msg->shared = true;
+    return true;
+}
+
+sluice_err sl_slot_charge(const sluice_runtime *runtime, sl_slot *slot, sluice_msg *msg) {
     msg->charge = 0;
+    msg->shared = false;
     if (msg->flags & (SL_MSG_CONTROL | SL_MSG_REPLY)) return SLUICE_OK;
     size_t size = sl_msg_size(msg);
     uint64_t delta = SL_LOAD_MESSAGE + size;
     uint64_t before = atomic_fetch_add_explicit(&slot->load, delta, memory_order_relaxed);
-    /* One message is always taken, so that a single large one can arrive; the codec bounds it. */
-    if (SL_LOAD_MESSAGES(before) >= atomic_load_explicit(&slot->max_messages, memory_order_relaxed) ||
-        (SL_LOAD_MESSAGES(before) > 0 &&
-         SL_LOAD_BYTES(before) + size > atomic_load_explicit(&slot->max_bytes, memory_order_relaxed))) {
+    uint32_t max_messages = atomic_load_explicit(&slot->max_messages, memory_order_relaxed);
+    uint32_t max_bytes = atomic_load_explicit(&slot->max_bytes, memory_order_relaxed);
+    if (overfull(before, size, max_messages, max_bytes) ||
+        !charge_sender(runtime, msg, delta, max_messages, max_bytes,
+                       atomic_load_explicit(&slot->share, memory_order_relaxed))) {
         atomic_fetch_sub_explicit(&slot->load, delta, memory_order_relaxed);
         return SLUICE_OVERLOADED;
     }
@@ -93,9 +118,11 @@ sluice_err sl_slot_charge(sl_slot *slot, sluice_msg *msg) {
 
 void sl_slot_discharge(sluice_runtime *runtime, sluice_msg *msg) {
     if (msg->charge == 0) return;
-    sl_slot *slot = sl_slot_of(runtime, msg->to);
-    atomic_fetch_sub_explicit(&slot->load, SL_LOAD_MESSAGE + msg->charge, memory_order_relaxed);
+    uint64_t delta = SL_LOAD_MESSAGE + msg->charge;
+    atomic_fetch_sub_explicit(&sl_slot_of(runtime, msg->to)->load, delta, memory_order_relaxed);
+    if (msg->shared) atomic_fetch_sub_explicit(&sl_slot_of(runtime, msg->from)->sent, delta, memory_order_relaxed);
     msg->charge = 0;
+    msg->shared = false;
 }
 
 void sl_actor_set_held(sluice_actor *self, uint32_t n) {

@@ -65,6 +65,8 @@ typedef struct sluice_spec {
     sluice_pid near;           /* with SLUICE_PLACE_NEAR */
     uint32_t mailbox_messages; /* most messages waiting; 0: 1024 */
     uint32_t mailbox_bytes;    /* most bytes waiting; 0: 64 MiB */
+    uint32_t mailbox_share;    /* percent of these two that one sender may take, at least one message; 0: all */
+    bool fair;                 /* senders take turns, one message each, in place of the order of arrival */
     uint32_t batch;            /* messages per turn before others run; 0: 256 */
 } sluice_spec;
 

@@ -55,6 +55,8 @@ typedef struct sluice_store_options {
     uint32_t max_result_bytes;       /* of one reply; default 64 MiB */
     uint32_t max_pending;            /* requests waiting for the writer, and for each reader; default 16384 */
     uint32_t max_pending_bytes;      /* default 256 MiB */
+    uint32_t max_pending_share;      /* percent of both that one client may have waiting for the writer; default 25.
+                                        Remote clients are bounded by the gateway's max_inflight as well */
     uint32_t group_max_bytes;        /* parameters and SQL of one group; default 8 MiB */
     uint32_t group_max_ms;           /* one group stops taking requests after so long; default 50 */
     uint32_t session_ttl_ms;         /* a client's receipts live so long after its last request; default 1 h */
