@@ -49,7 +49,8 @@
 #define RETRY_AFTER_MS 50
 #define PING_PAYLOAD_MAX 64
 #define MILLISECOND ((int64_t)1000000)
-#define SEND_HWM 2000
+#define SEND_HWM_MIN 16384u
+#define SEND_HWM_MAX (1u << 20)
 #define RECV_HWM 1000
 
 #define COUNT(self, counter) atomic_fetch_add_explicit(&(self)->counters.counter, 1, memory_order_relaxed)
@@ -433,6 +434,15 @@ static void run_commands(sluice_gateway *self, sluice_actor *actor) {
 
 /* ---- the behaviour ---- */
 
+/* Answers that a peer's pipe must hold: an answer that is refused there is lost, and its client waits until its
+ * deadline. Everything in flight may be answered at once; ZeroMQ hears of what was taken only once it is half the
+ * mark; and a peer that asks for more than it may have in flight is to hear each refusal too. */
+static int send_hwm(const sluice_gateway_options *options) {
+    uint64_t most = 4 * (uint64_t)options->max_inflight;
+    if (most < SEND_HWM_MIN) most = SEND_HWM_MIN;
+    return (int)(most < SEND_HWM_MAX ? most : SEND_HWM_MAX);
+}
+
 static sluice_err gateway_init(sluice_actor *actor, void *arg, sluice_cause *cause) {
     sluice_gateway *self = arg;
     sluice_actor_set_state(actor, self);
@@ -442,7 +452,7 @@ static sluice_err gateway_init(sluice_actor *actor, void *arg, sluice_cause *cau
         .zmq_context = sl_runtime_zmq_context(self->runtime),
         .max_message_bytes = self->options.max_message_bytes,
         .handshake_ms = (int)self->options.handshake_ms,
-        .send_hwm = SEND_HWM,
+        .send_hwm = send_hwm(&self->options),
         .recv_hwm = RECV_HWM,
         .max_unsent_bytes = self->options.max_unsent_bytes,
     };

@@ -45,7 +45,7 @@ static sluice_client *open_client(const char *url, uint32_t max_inflight) {
     sluice_client_options_init(&options);
     options.runtime = kit.runtime;
     options.max_inflight = max_inflight;
-    options.timeout_ms = 60000;
+    options.timeout_ms = 20000;
     assert_ok(sluice_client_open(url, &options, &client, &cause), cause);
     return client;
 }
@@ -280,6 +280,32 @@ static void each_connection_of_a_gateway_is_bounded(void **state) {
     sluice_gateway_close(&gateway);
 }
 
+/* A reply that a full pipe refused would leave its client waiting until the deadline. */
+static void bursts_of_a_remote_client_lose_no_answer(void **state) {
+    (void)state;
+    enum { BURST = 4000 };
+    open_store();
+    sluice_gateway_options options;
+    sluice_gateway *gateway = NULL;
+    sluice_cause cause;
+    sluice_gateway_options_init(&options);
+    assert_in_range(BURST, 1, options.max_inflight);
+    options.store = kit.store;
+    options.allow_plain = true;
+    assert_ok(sluice_gateway_open(kit.runtime, &options, &gateway, &cause), cause);
+    assert_ok(sluice_gateway_listen(gateway, "tcp://127.0.0.1:*", &cause), cause);
+    sluice_client *client = open_client(sluice_gateway_endpoint(gateway, 0), BURST);
+    for (unsigned round = 0; round < support_scaled(10); round++) {
+        for (int i = 0; i < BURST; i++) assert_ok(submit(client, "a", 1, &cause), cause);
+        assert_int_equal(collect(client), BURST);
+    }
+    sluice_gateway_stats stats;
+    sluice_gateway_stats_read(gateway, &stats);
+    assert_int_equal(stats.dropped_unroutable, 0);
+    sluice_client_close(&client);
+    sluice_gateway_close(&gateway);
+}
+
 /* ---- fairness ---- */
 
 typedef struct flooder {
@@ -298,7 +324,7 @@ static void *flood_main(void *arg) {
     sluice_client_options_init(&options);
     options.runtime = kit.runtime;
     options.max_inflight = self->pipeline;
-    options.timeout_ms = 60000;
+    options.timeout_ms = 20000;
     if (sluice_client_open(self->url, &options, &client, NULL) != SLUICE_OK) return NULL;
     sluice_value value = sluice_text("one hundred bytes of text, more or less, are what the flood is made of, over and over");
     while (!atomic_load(self->stop)) {
@@ -422,6 +448,7 @@ int main(void) {
         overload_test(whole_queue_is_bounded_too),
         overload_test(large_requests_are_refused_by_bytes),
         overload_test(each_connection_of_a_gateway_is_bounded),
+        overload_test(bursts_of_a_remote_client_lose_no_answer),
         overload_test(flooding_client_in_the_process_does_not_hold_up_another),
         overload_test(flooding_remote_client_does_not_hold_up_another),
     };
