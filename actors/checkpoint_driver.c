@@ -75,7 +75,8 @@ struct sl_checkpoint_driver {
 
     gate gate;
     uint64_t round;
-    uint64_t awaited;     /* readers whose snapshot was open when the gate closed, a bit each */
+    unsigned n_gated;     /* connections the gate was closed for */
+    bool awaited[SL_MAX_READERS + SL_MAX_LEASES]; /* those whose snapshot was open then and has not ended yet */
     int64_t closed_ns;
     sluice_timer gate_timer, retry_timer;
     uint32_t backoff_ms;
@@ -185,13 +186,12 @@ static void tell_gate_open(sl_checkpoint_driver *d, sluice_pid pid) {
 
 static void gate_open(sl_checkpoint_driver *d) {
     if (d->gate == GATE_OPEN) return;
-    unsigned n = atomic_load(&d->store->n_readers);
-    for (unsigned i = 0; i < n; i++)
-        if (sl_reader_gate_open(d->store, i)) tell_gate_open(d, atomic_load(&d->store->readers[i]));
+    for (unsigned i = 0; i < d->n_gated; i++)
+        if (sl_reader_gate_open(d->store, i) && i < SL_MAX_READERS)
+            tell_gate_open(d, atomic_load(&d->store->readers[i]));
     sluice_timer_cancel(d->self, &d->gate_timer);
     sl_gauge_max(d->store, gate_max_us, (sl_now_ns() - d->closed_ns) / 1000);
     d->gate = GATE_OPEN;
-    d->awaited = 0;
 }
 
 /* Ends snapshots as the caps demand; their readers then answer the gate. */
@@ -204,7 +204,6 @@ static void end_snapshots(sl_checkpoint_driver *d) {
 
 static void gate_close(sl_checkpoint_driver *d) {
     d->round++;
-    d->awaited = 0;
     d->closed_ns = sl_now_ns();
     /* Invariant 2. */
     uint32_t wait_ms = d->rule.frames < d->soft_frames ? GATE_WAIT_MS : GATE_WAIT_SOFT_MS;
@@ -214,10 +213,12 @@ static void gate_close(sl_checkpoint_driver *d) {
     }
     sl_count(d->store, gate_closes, 1);
     end_snapshots(d);
-    unsigned n = atomic_load(&d->store->n_readers);
-    for (unsigned i = 0; i < n && i < SL_MAX_READERS; i++)
-        if (!sl_reader_gate_close(d->store, i, d->round, sluice_actor_pid(d->self))) d->awaited |= (uint64_t)1 << i;
-    d->gate = d->awaited != 0 ? GATE_CLOSING : GATE_CLOSED;
+    d->gate = GATE_CLOSED;
+    d->n_gated = sl_readers_count(d->store);
+    for (unsigned i = 0; i < d->n_gated; i++) {
+        d->awaited[i] = !sl_reader_gate_close(d->store, i, d->round, sluice_actor_pid(d->self));
+        if (d->awaited[i]) d->gate = GATE_CLOSING;
+    }
 }
 
 static void on_gate_timeout(sluice_actor *self, void *context) {
@@ -238,9 +239,12 @@ static void on_gate_timeout(sluice_actor *self, void *context) {
 static void on_gate_closed(sl_checkpoint_driver *d, const sluice_msg *msg) {
     const Sluice__V1__GateClosed *closed = sluice_msg_body(msg);
     if (d->gate != GATE_CLOSING || closed->round != d->round) return; /* of a round that was given up */
-    for (unsigned i = 0; i < SL_MAX_READERS; i++)
-        if (atomic_load(&d->store->readers[i]) == sluice_msg_from(msg)) d->awaited &= ~((uint64_t)1 << i);
-    if (d->awaited == 0) d->gate = GATE_CLOSED;
+    /* Who says so is one of them; a client's thread has no name. So all are looked at. */
+    d->gate = GATE_CLOSED;
+    for (unsigned i = 0; i < d->n_gated; i++) {
+        d->awaited[i] = d->awaited[i] && !sl_reader_quiet(d->store, i);
+        if (d->awaited[i]) d->gate = GATE_CLOSING;
+    }
 }
 
 /* ---- the caps ---- */

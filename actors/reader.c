@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A reader: one query_only connection that answers QueryRequests, each on one fresh snapshot.
  *
- * Owning thread: its own (pinned). Its watch is shared, under the watch's lock, with the writer's thread.
+ * Owning thread: its own (pinned). Its watch (watch.h) is shared with the writer's thread and whoever looks.
  *
  *                 +--- QueryRequest: queue it
  *                 v
@@ -21,27 +21,26 @@
  *  3. No snapshot is open, and no statement busy, when a callback returns. So GateClose is answered at once.
  *  4. Replies leave after their snapshot has ended: who has the reply knows that this read holds the log no longer.
  *  5. A result is whole or TOO_BIG, never cut short.
- *  6. A snapshot is opened, and its end made known, under the watch's lock, together with a look at the gate: so who
- *     closes the gate knows whether one is open, and is told of its end if so.
+ *  6. A snapshot is opened between enter and leave of the watch, so who closes the gate knows whether one is open, and
+ *     is told of its end if so.
  *  7. Whoever looks for a reader sees what it holds, and that it is in a long snapshot: nobody who could go elsewhere
  *     queues behind a long query.
  *  8. The request's memory (SQL text, parameters) outlives its run: the reply is built in another message, and the
  *     request becomes the spare for the next reply.
  *
- * Stop order: queue answered, timers end with the actor, watch forgets the connection, connection closes.
+ * Stop order: queue answered, timers end with the actor, leases end, watch forgets the connection, connection closes.
  */
 #include "reader.h"
 
-#include <limits.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actor_internal.h"
+#include "lease.h"
 #include "port.h"
+#include "reading.h"
 #include "sluice/v1/control.pb-c.h"
-#include "sluice/v1/query.pb-c.h"
 
 #define BATCH 32u                /* requests that share a snapshot */
 #define LONG_NS 3000000          /* a snapshot that has lasted so long takes no further request */
@@ -50,19 +49,10 @@
 #define RETRY_AFTER_MS 20u       /* with OVERLOADED */
 #define BUSY_TRIES 200u          /* a snapshot can meet a half-written wal-index header for microseconds */
 
-/* Seen from other threads. */
-typedef struct watch {
-    pthread_mutex_t lock;
-    sl_conn *conn; /* NULL before init and after stop */
-    sl_reader_watch now;
-    uint64_t gate_round; /* the gate is closed; 0: it is open */
-    sluice_pid closer;   /* is to be told GateClosed when the snapshot ends; 0: nobody */
-    bool waits;          /* the reader is to be told GateOpen */
-} watch;
-
 typedef struct readers_part {
     unsigned n;
-    watch watches[];
+    sl_leases *leases; /* NULL: none are lent */
+    sl_watch *watches; /* of the readers */
 } readers_part;
 
 typedef struct start {
@@ -73,9 +63,8 @@ typedef struct start {
 typedef struct reader {
     sluice_store *store;
     sluice_actor *self;
-    watch *watch;
-    sl_conn *conn;
-    sqlite3_stmt *begin, *end;
+    sl_watch *watch;
+    sl_reading reading;
     sluice_msg *head, **tail; /* waiting requests */
     uint32_t n_waiting;
     size_t waiting_bytes;
@@ -85,88 +74,47 @@ typedef struct reader {
     sluice_timer gate_timer, again_timer;
 } reader;
 
-/* ---- the watch ---- */
+/* ---- the watches ---- */
 
-/* False: the gate is closed; *round is its number, and GateOpen will come. */
-static bool watch_begin(reader *r, uint64_t commit_number, uint64_t *round) {
-    pthread_mutex_lock(&r->watch->lock);
-    *round = r->watch->gate_round;
-    if (*round == 0)
-        r->watch->now = (sl_reader_watch){.snapshot_ns = sl_now_ns(), .commit_number = commit_number};
-    else
-        r->watch->waits = true;
-    pthread_mutex_unlock(&r->watch->lock);
-    return *round == 0;
+unsigned sl_readers_count(sluice_store *store) {
+    if (atomic_load(&store->n_readers) == 0) return 0; /* readers_part may be in the making */
+    const readers_part *part = store->readers_part;
+    return part->n + sl_leases_count(part->leases);
 }
 
-/* True if someone waits for the snapshot to end. */
-static bool watch_asker(reader *r, sluice_pid asker) {
-    pthread_mutex_lock(&r->watch->lock);
-    r->watch->now.asker = asker;
-    bool wanted = r->watch->gate_round != 0;
-    pthread_mutex_unlock(&r->watch->lock);
-    return wanted;
-}
-
-/* After this no stop aimed at the snapshot that ended can reach the next one. Gives whom to tell GateClosed, or 0. */
-static sluice_pid watch_end(reader *r, uint64_t *round) {
-    pthread_mutex_lock(&r->watch->lock);
-    r->watch->now = (sl_reader_watch){0};
-    sl_conn_stop_clear(r->conn);
-    sluice_pid closer = r->watch->closer;
-    r->watch->closer = 0;
-    *round = r->watch->gate_round;
-    pthread_mutex_unlock(&r->watch->lock);
-    return closer;
+static sl_watch *watch_at(sluice_store *store, unsigned index) {
+    readers_part *part = store->readers_part;
+    return index < part->n ? &part->watches[index] : sl_leases_watch(part->leases, index - part->n);
 }
 
 bool sl_reader_look(sluice_store *store, unsigned index, sl_reader_watch *out) {
-    readers_part *part = store->readers_part;
-    if (part == NULL || index >= part->n) return false;
-    pthread_mutex_lock(&part->watches[index].lock);
-    *out = part->watches[index].now;
-    pthread_mutex_unlock(&part->watches[index].lock);
+    if (index >= sl_readers_count(store)) return false;
+    sl_watch_look(watch_at(store, index), out);
     return true;
 }
 
 bool sl_reader_gate_close(sluice_store *store, unsigned index, uint64_t round, sluice_pid writer) {
-    readers_part *part = store->readers_part;
-    if (part == NULL || index >= part->n) return true;
-    watch *w = &part->watches[index];
-    pthread_mutex_lock(&w->lock);
-    bool quiet = w->now.snapshot_ns == 0;
-    w->gate_round = round;
-    w->closer = quiet ? 0 : writer;
-    pthread_mutex_unlock(&w->lock);
-    return quiet;
+    return index >= sl_readers_count(store) || sl_watch_gate_close(watch_at(store, index), round, writer);
+}
+
+bool sl_reader_quiet(sluice_store *store, unsigned index) {
+    return index >= sl_readers_count(store) || sl_watch_quiet(watch_at(store, index));
 }
 
 bool sl_reader_gate_open(sluice_store *store, unsigned index) {
-    readers_part *part = store->readers_part;
-    if (part == NULL || index >= part->n) return false;
-    watch *w = &part->watches[index];
-    pthread_mutex_lock(&w->lock);
-    bool waits = w->waits;
-    w->gate_round = 0;
-    w->closer = 0;
-    w->waits = false;
-    pthread_mutex_unlock(&w->lock);
-    return waits;
+    return index < sl_readers_count(store) && sl_watch_gate_open(watch_at(store, index));
 }
 
 unsigned sl_readers_expire(sluice_store *store, int64_t before_ns) {
-    readers_part *part = store->readers_part;
-    unsigned told = 0;
-    for (unsigned i = 0; part != NULL && i < part->n; i++) {
-        watch *w = &part->watches[i];
-        pthread_mutex_lock(&w->lock);
-        if (w->conn != NULL && w->now.snapshot_ns != 0 && w->now.snapshot_ns < before_ns) {
-            sl_conn_stop(w->conn, SLUICE_SNAPSHOT_EXPIRED);
-            told++;
-        }
-        pthread_mutex_unlock(&w->lock);
-    }
+    unsigned told = 0, n = sl_readers_count(store);
+    for (unsigned i = 0; i < n; i++)
+        if (sl_watch_expire(watch_at(store, i), before_ns, SLUICE_SNAPSHOT_EXPIRED)) told++;
     return told;
+}
+
+void sl_readers_add_stats(const sluice_store *store, sluice_store_stats *stats) {
+    const readers_part *part = store->readers_part;
+    if (part != NULL) sl_leases_add_stats(part->leases, stats);
 }
 
 /* ---- answers ---- */
@@ -209,61 +157,12 @@ static sluice_msg *queue_pop(reader *r) {
     return msg;
 }
 
-/* ---- hygiene ---- */
-
-/* Invariant 3, in every build: a statement left busy would hold an old snapshot, so that later reads are stale and no
- * checkpoint completes. It can only be a mistake of ours, and is named. */
-static void require_quiet(reader *r) {
-    sqlite3 *db = sl_conn_db(r->conn);
-    for (sqlite3_stmt *stmt = sqlite3_next_stmt(db, NULL); stmt != NULL; stmt = sqlite3_next_stmt(db, stmt)) {
-        if (!sqlite3_stmt_busy(stmt)) continue;
-        fprintf(stderr, "sluice: a reader left a statement busy: %s\n", sqlite3_sql(stmt));
-        abort();
-    }
-}
-
 /* ---- one request ---- */
-
-static sluice_err run_statements(reader *r, const Sluice__V1__QueryRequest *query, int64_t deadline_ns,
-                                 sluice_msg *reply, sluice_cause *cause) {
-    Sluice__V1__QueryReply *body = sluice_msg_body(reply);
-    size_t n = query->n_statements;
-    body->results = sluice_msg_alloc(reply, n * sizeof *body->results);
-    Sluice__V1__StatementResult *results = sluice_msg_alloc(reply, n * sizeof *results);
-    if (body->results == NULL || results == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
-    sl_run run = {.arena = &reply->arena, .max_bytes = r->store->options.max_result_bytes, .deadline_ns = deadline_ns};
-    if (query->max_bytes != 0 && query->max_bytes < run.max_bytes) run.max_bytes = (size_t)query->max_bytes;
-    for (size_t i = 0; i < n; i++) {
-        const Sluice__V1__Statement *in = query->statements[i];
-        sluice_err err = SLUICE_OK;
-        const sl_statement *statement = NULL;
-        if (in->guard_case != SLUICE__V1__STATEMENT__GUARD__NOT_SET)
-            err = sluice_cause_set(cause, SLUICE_INVALID, "a read has no number of changes to expect");
-        if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
-            err = sluice_cause_set(cause, SLUICE_READ_ONLY, "a procedure is called by a write");
-        if (err == SLUICE_OK)
-            err = sl_conn_prepare(r->conn, in->sql.data, in->sql.len, SL_RIGHT_ALL, &statement, cause);
-        run.rows = NULL;
-        if (err == SLUICE_OK) err = sl_conn_run(r->conn, statement, in, &run, cause);
-        if (err != SLUICE_OK) {
-            cause->statement = i < INT32_MAX ? (int32_t)i : INT32_MAX;
-            return err;
-        }
-        sluice__v1__statement_result__init(&results[i]);
-        results[i].rows = run.rows;
-        body->results[i] = &results[i];
-        body->n_results = i + 1;
-    }
-    return SLUICE_OK;
-}
 
 /* Fills the spare with the reply to `request`. On an error the spare is still there. */
 static sluice_err build_reply(reader *r, const sluice_msg *request, uint64_t commit_number, sluice_cause *cause) {
     if (request->deadline_ns != 0 && request->deadline_ns <= sl_now_ns())
         return sluice_cause_set(cause, SLUICE_EXPIRED, "%s", sluice_err_text(SLUICE_EXPIRED));
-    const Sluice__V1__QueryRequest *query = sluice_msg_body(request);
-    if (query->n_statements == 0)
-        return sluice_cause_set(cause, SLUICE_INVALID, "the request holds no statement");
     if (r->spare == NULL) r->spare = sl_msg_alloc(SIZE_MAX);
     if (r->spare == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     /* A spare that was a request from outside had the budget of what was decoded into it. */
@@ -271,7 +170,7 @@ static sluice_err build_reply(reader *r, const sluice_msg *request, uint64_t com
     sluice_err err = sl_msg_set_body(r->spare, &sluice__v1__query_reply__descriptor);
     if (err != SLUICE_OK) return sluice_cause_set(cause, err, "out of memory");
     ((Sluice__V1__QueryReply *)sluice_msg_body(r->spare))->commit_number = commit_number;
-    return run_statements(r, query, request->deadline_ns, r->spare, cause);
+    return sl_reading_run(&r->reading, request, r->spare, cause);
 }
 
 /* A reply that waits for the end of its snapshot, or an error in the shape of the turned request. */
@@ -309,14 +208,6 @@ static void settle(reader *r, sluice_msg *request, sluice_err err, const sluice_
 static void on_again(sluice_actor *self, void *context);
 static void on_gate_safety(sluice_actor *self, void *context);
 
-/* Opens the gate from the inside. */
-static void gate_ignore(reader *r) {
-    pthread_mutex_lock(&r->watch->lock);
-    r->watch->gate_round = 0;
-    r->watch->waits = false;
-    pthread_mutex_unlock(&r->watch->lock);
-}
-
 static void tell_gate_closed(reader *r, sluice_pid closer, uint64_t round) {
     sluice_msg *closed = NULL; /* without memory: the writer's timer gives the round up */
     if (sluice_msg_new(&sluice__v1__gate_closed__descriptor, &closed) != SLUICE_OK) return;
@@ -333,32 +224,38 @@ static bool gate_shut(reader *r, uint64_t round) {
     return r->gated;
 }
 
-/* Cannot fail but by a mistake of ours: nothing was written, and nothing is busy. */
 static void snapshot_end(reader *r) {
-    require_quiet(r);
-    if (!sqlite3_get_autocommit(sl_conn_db(r->conn))) (void)sl_conn_own_once(r->conn, r->end);
-    if (!sqlite3_get_autocommit(sl_conn_db(r->conn))) {
-        fprintf(stderr, "sluice: a reader's snapshot did not end: %s\n", sqlite3_errmsg(sl_conn_db(r->conn)));
-        abort();
-    }
+    sl_reading_end(&r->reading);
     uint64_t round;
-    sluice_pid closer = watch_end(r, &round); /* invariant 6: it has ended */
+    sluice_pid closer = sl_watch_leave(r->watch, &round); /* invariant 6: it has ended */
     if (closer != 0) tell_gate_closed(r, closer, round);
+}
+
+/* True: the gate is closed, and it will be opened, or opens by itself. */
+static bool gate_holds(reader *r) {
+    uint64_t round = sl_watch_closed_round(r->watch, true);
+    if (round == 0) return false; /* it was opened meanwhile */
+    if (gate_shut(r, round)) return true;
+    sl_watch_ignore_gate(r->watch); /* no memory for a timer */
+    return false;
+}
+
+/* One statement is a snapshot by itself. */
+static bool is_alone(const reader *r) {
+    return r->n_waiting == 1 && ((const Sluice__V1__QueryRequest *)r->head->body)->n_statements == 1;
 }
 
 /* *gated: the gate is closed, nothing was opened. */
 static sluice_err snapshot_begin(reader *r, uint64_t *commit_number, bool *gated, sluice_cause *cause) {
-    uint64_t round;
     *commit_number = sl_store_commit_number(r->store); /* invariant 1: before the snapshot */
-    *gated = !watch_begin(r, *commit_number, &round);
-    if (*gated && gate_shut(r, round)) return SLUICE_OK;
-    if (*gated) { /* no memory for a timer */
-        *gated = false;
-        gate_ignore(r);
+    *gated = false;
+    while (!sl_watch_enter(r->watch, sl_now_ns(), *commit_number)) {
+        *gated = gate_holds(r);
+        if (*gated) return SLUICE_OK;
     }
-    int rc = sl_conn_own_once(r->conn, r->begin);
+    int rc = is_alone(r) ? SQLITE_OK : sl_reading_begin(&r->reading);
     if (rc == SQLITE_OK) return SLUICE_OK;
-    sluice_err err = sl_sqlite_cause(cause, sl_conn_db(r->conn), rc, "opening a snapshot");
+    sluice_err err = sl_sqlite_cause(cause, sl_conn_db(r->reading.conn), rc, "opening a snapshot");
     snapshot_end(r);
     return err;
 }
@@ -379,12 +276,12 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
     sluice_err err = snapshot_begin(r, &commit_number, &gated, cause);
     if (err != SLUICE_OK || gated) return err;
     int64_t started_ns = sl_now_ns();
-    sl_conn_alarm(r->conn, started_ns + LONG_NS, on_long, r);
+    sl_conn_alarm(r->reading.conn, started_ns + LONG_NS, on_long, r);
     while (out->n < BATCH && r->head != NULL) {
         sluice_msg *request = r->head;
         sluice_cause why;
         memset(&why, 0, sizeof why);
-        if (watch_asker(r, request->from) && out->n > 0) break;
+        if (out->n > 0 && sl_watch_wanted(r->watch)) break;
         err = build_reply(r, request, commit_number, &why);
         if (err == SLUICE_LOCKED && out->n == 0) { /* the snapshot could not be opened; nothing was read */
             *busy = true;
@@ -394,7 +291,7 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
         if (err == SLUICE_SNAPSHOT_EXPIRED || sl_now_ns() - started_ns > LONG_NS) break;
     }
     if (out->n > 0) sl_count(r->store, read_batches, 1);
-    sl_conn_alarm(r->conn, 0, NULL, NULL);
+    sl_conn_alarm(r->reading.conn, 0, NULL, NULL);
     snapshot_end(r);
     sl_actor_set_held(r->self, r->n_waiting);
     return SLUICE_OK;
@@ -446,7 +343,7 @@ static void on_gate_safety(sluice_actor *self, void *context) {
     r->gate_timer = 0;
     sl_count(r->store, gate_timeouts, 1);
     r->gated = false;
-    gate_ignore(r);
+    sl_watch_ignore_gate(r->watch);
     on_again(r->self, r);
 }
 
@@ -497,13 +394,11 @@ static void reader_stop(sluice_actor *self, sluice_err why) {
     reader *r = sluice_actor_state(self);
     for (sluice_msg *request; (request = queue_pop(r)) != NULL;)
         refuse(r, &request, SLUICE_CLOSED, 0, "the store is closing");
-    pthread_mutex_lock(&r->watch->lock);
-    r->watch->conn = NULL;
-    r->watch->now = (sl_reader_watch){0};
-    r->watch->waits = false;
-    pthread_mutex_unlock(&r->watch->lock);
+    /* Here too, for the runtime may go before the store is closed. */
+    sl_leases_end(((readers_part *)r->store->readers_part)->leases);
+    sl_watch_attach(r->watch, NULL);
     sluice_msg_destroy(&r->spare);
-    sl_conn_close(&r->conn);
+    sl_reading_close(&r->reading);
     free(r);
 }
 
@@ -515,18 +410,13 @@ static sluice_err reader_init(sluice_actor *self, void *arg, sluice_cause *cause
     r->self = self;
     r->tail = &r->head;
     r->watch = &((readers_part *)from->store->readers_part)->watches[from->index];
-    sl_conn_options options = sl_store_conn_options(r->store, SL_CONN_READER);
-    sluice_err err = sl_conn_open(&options, &r->conn, cause);
-    if (err == SLUICE_OK) err = sl_conn_own_prepare(r->conn, "BEGIN", &r->begin, cause);
-    if (err == SLUICE_OK) err = sl_conn_own_prepare(r->conn, "COMMIT", &r->end, cause);
+    sluice_err err = sl_reading_open(&r->reading, r->store, r->watch, &r->store->counters.statement_hits,
+                                     &r->store->counters.statement_misses, cause);
     if (err != SLUICE_OK) {
-        sl_conn_close(&r->conn);
         free(r);
         return err;
     }
-    pthread_mutex_lock(&r->watch->lock);
-    r->watch->conn = r->conn;
-    pthread_mutex_unlock(&r->watch->lock);
+    sl_watch_attach(r->watch, r->reading.conn);
     sluice_actor_set_state(self, r);
     return SLUICE_OK;
 }
@@ -543,11 +433,20 @@ static const sluice_behaviour reader_behaviour = {
 
 sluice_err sl_readers_start(sluice_store *store, sluice_cause *cause) {
     unsigned n = store->options.n_readers;
-    readers_part *part = calloc(1, sizeof *part + n * sizeof part->watches[0]);
-    if (part == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    readers_part *part = calloc(1, sizeof *part);
+    if (part != NULL) part->watches = aligned_alloc(_Alignof(sl_watch), n * sizeof *part->watches);
+    if (part == NULL || part->watches == NULL) {
+        free(part);
+        return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    }
     part->n = n;
-    for (unsigned i = 0; i < n; i++) pthread_mutex_init(&part->watches[i].lock, NULL);
+    for (unsigned i = 0; i < n; i++) sl_watch_init(&part->watches[i]);
     store->readers_part = part;
+    sluice_err err = sl_leases_start(store, &part->leases, cause);
+    if (err != SLUICE_OK) {
+        sl_readers_stop(store);
+        return err;
+    }
     for (unsigned i = 0; i < n; i++) {
         start from = {store, i}; /* init has returned when spawn does */
         sluice_spec spec = {
@@ -561,7 +460,7 @@ sluice_err sl_readers_start(sluice_store *store, sluice_cause *cause) {
             .batch = BATCH,
         };
         sluice_pid pid;
-        sluice_err err = sluice_spawn(store->runtime, &spec, &pid, cause);
+        err = sluice_spawn(store->runtime, &spec, &pid, cause);
         if (err != SLUICE_OK) {
             sl_readers_stop(store);
             return err;
@@ -576,12 +475,16 @@ void sl_readers_stop(sluice_store *store) {
     readers_part *part = store->readers_part;
     if (part == NULL) return;
     unsigned n = atomic_load(&store->n_readers);
+    sl_leases_end(part->leases);
     for (unsigned i = 0; i < n; i++) {
         sluice_stop(store->runtime, atomic_load(&store->readers[i]));
         atomic_store(&store->readers[i], 0);
     }
     atomic_store(&store->n_readers, 0);
     store->readers_part = NULL;
-    for (unsigned i = 0; i < part->n; i++) pthread_mutex_destroy(&part->watches[i].lock);
+    /* A runtime that went first took its list of offers with it. */
+    sl_leases_destroy(&part->leases, atomic_load(&store->orphaned) ? NULL : store->runtime, store->readers_name);
+    for (unsigned i = 0; i < part->n; i++) sl_watch_fini(&part->watches[i]);
+    free(part->watches);
     free(part);
 }

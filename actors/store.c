@@ -11,7 +11,7 @@
  *  1. `fatal` is set before on_fatal is called, and no write is acknowledged once it is set.
  *  2. fatal_cause is written once, before `fatal` is set (release), and read after it was seen set (acquire).
  */
-#include "store_internal.h"
+#include "reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +23,7 @@ void sluice_store_options_init(sluice_store_options *options) {
     *options = (sluice_store_options){
         .create = true,
         .n_readers = 2,
+        .n_leases = 8,
         .synchronous = SLUICE_SYNC_FULL,
         .file_mode = SLUICE_FILE_EXCLUSIVE,
         .wal_soft_cap_bytes = (uint64_t)8 << 20,
@@ -44,6 +45,8 @@ void sluice_store_options_init(sluice_store_options *options) {
 static sluice_err check_options(const sluice_store_options *o, const char *name, sluice_cause *cause) {
     if (o->n_readers < 1 || o->n_readers > SL_MAX_READERS)
         return sluice_cause_set(cause, SLUICE_INVALID, "n_readers is %u, not 1 to %u", o->n_readers, SL_MAX_READERS);
+    if (o->n_leases > SL_MAX_LEASES)
+        return sluice_cause_set(cause, SLUICE_INVALID, "n_leases is %u, not 0 to %u", o->n_leases, SL_MAX_LEASES);
     if (o->synchronous != SLUICE_SYNC_FULL && o->synchronous != SLUICE_SYNC_NORMAL)
         return sluice_cause_set(cause, SLUICE_INVALID, "synchronous is neither full nor normal");
     if (o->file_mode != SLUICE_FILE_EXCLUSIVE && o->file_mode != SLUICE_FILE_SHARED)
@@ -193,6 +196,7 @@ void sluice_store_stats_read(const sluice_store *store, sluice_store_stats *out)
 #define READ_COUNTER(name, meaning) out->name = atomic_load_explicit(&store->counters.name, memory_order_relaxed);
     SLUICE_STORE_STATS_MAP(READ_COUNTER)
 #undef READ_COUNTER
+    sl_readers_add_stats(store, out);
 }
 
 uint64_t sl_store_commit_number(sluice_store *store) {

@@ -23,6 +23,7 @@ typedef struct sl_store_counters {
 } sl_store_counters;
 
 #define SL_MAX_READERS 64
+#define SL_MAX_LEASES 64
 
 struct sluice_store {
     /* constant after open */

@@ -75,7 +75,9 @@ static sluice_err open_transport(sluice_client *client, const char *url, const s
     sluice_err err = set_names(client, inproc ? url + sizeof scheme - 1 : options->store, cause);
     if (err != SLUICE_OK) return err;
     client->receipts = options->receipts_default ? !inproc : options->receipts;
-    return inproc ? sl_transport_open_inproc(options, client->writer, &client->transport, cause)
+    if (options->local_lease && !inproc)
+        return sluice_cause_set(cause, SLUICE_INVALID, "local_lease is for inproc:// only");
+    return inproc ? sl_transport_open_inproc(options, client->writer, client->readers, &client->transport, cause)
                   : sl_transport_open_remote(url, options, &client->transport, cause);
 }
 
@@ -92,6 +94,7 @@ sluice_err sluice_client_open(const char *url, const sluice_client_options *opti
     if (client == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a client");
     client->timeout_ms = options->timeout_ms;
     client->max_message_bytes = options->max_message_bytes;
+    client->local_lease = options->local_lease;
     sl_flights_init(&client->flights, options->max_inflight);
     client->pool = sl_pool_new();
     if (client->pool == NULL) {
@@ -162,6 +165,30 @@ static sluice_err call(sluice_client *client, const sl_outgoing *outgoing, sluic
     return err;
 }
 
+/* Runs a read on this thread, if the store lends a connection. False: it has to go by message. Borrows: request. */
+static bool read_here(sluice_client *client, sluice_msg *request, sluice_result **out, sluice_err *err,
+                      sluice_cause *cause) {
+    const sl_transport_ops *ops = client->transport->ops;
+    if (!client->local_lease) return false;
+    sluice_msg *reply = sl_pool_take(client->pool, &sluice__v1__query_reply__descriptor);
+    if (reply == NULL) return false;
+    int64_t now_ns = sl_now_ns();
+    request->deadline_ns = now_ns + (int64_t)client->timeout_ms * NS_PER_MS;
+    ((Sluice__V1__QueryRequest *)request->body)->max_bytes = client->max_message_bytes;
+    bool done = ops->read_here(client->transport, request, now_ns, reply, err, cause);
+    if (done && *err == SLUICE_OK && out != NULL)
+        *err = sl_result_new(client->pool, SL_FLIGHT_READ, false, &reply, out, cause);
+    sl_pool_give(client->pool, &reply);
+    if (done && *err == SLUICE_OK && cause != NULL) {
+        cause->code = SLUICE_OK;
+        cause->sys_errno = cause->sqlite_code = 0;
+        cause->retry_after_ms = 0;
+        cause->statement = -1;
+        cause->text[0] = '\0';
+    }
+    return done;
+}
+
 sluice_err sluice_client_ping(sluice_client *client, sluice_cause *cause) {
     if (client->transport->ops->moves) {
         if (client->transport->ops->reachable(client->transport, client->writer)) return SLUICE_OK;
@@ -202,7 +229,7 @@ static sluice_err run_one(sluice_client *client, sluice_request *request, sluice
     sluice_err err = added;
     if (err != SLUICE_OK) {
         refuse_statement(err, cause);
-    } else {
+    } else if (write || !read_here(client, request->msg, out, &err, cause)) {
         sl_outgoing outgoing = {.kind = write ? SL_FLIGHT_WRITE : SL_FLIGHT_READ,
                                 .to = write ? client->writer : client->readers,
                                 .msg = &request->msg,
@@ -274,6 +301,11 @@ sluice_err sluice_call(sluice_client *client, sluice_request *request, sluice_re
     if (request->unknown)
         return sluice_cause_set(cause, SLUICE_INVALID, "this request ended unknown: ask with sluice_call_again");
     request->frozen = true;
+    if (request->kind == SLUICE_READ && read_here(client, request->msg, out, &err, cause)) {
+        request->called = true;
+        request->ended = err;
+        return err;
+    }
     sl_outgoing outgoing = outgoing_of(client, request);
     outgoing.request = request;
     return call(client, &outgoing, out, NULL, cause);

@@ -2,6 +2,7 @@
 /* The way to a store in this process: a port. The request object itself moves to the actor and comes back turned. */
 #include "transport.h"
 
+#include "lend.h"
 #include "port.h"
 
 #include <stdlib.h>
@@ -13,6 +14,8 @@ typedef struct inproc {
     sluice_runtime *runtime;
     char writer[64];       /* name of the actor most is sent to, */
     sluice_pid writer_pid; /* and its pid; 0: to be looked up. A pool's member is looked up each time. */
+    sl_lender *lender;     /* local leases; NULL: none are wanted, or offered, or the store has closed */
+    unsigned home;         /* where reads begin to look for a free connection */
 } inproc;
 
 static inproc *self_of(sl_transport *transport) { return (inproc *)transport; }
@@ -66,8 +69,25 @@ static void inproc_fds(const sl_transport *transport, int out[2]) {
     out[1] = -1;
 }
 
+static void lender_leave(inproc *self) {
+    if (self->lender == NULL) return;
+    self->lender->ops->leave(self->lender);
+    sl_lender_drop(&self->lender);
+}
+
+static bool inproc_read_here(sl_transport *transport, sluice_msg *request, int64_t now_ns, sluice_msg *reply,
+                             sluice_err *err, sluice_cause *cause) {
+    inproc *self = self_of(transport);
+    if (self->lender == NULL) return false;
+    request->from = sl_port_pid(self->port);
+    sl_lent lent = self->lender->ops->read(self->lender, self->home, request, now_ns, reply, err, cause);
+    if (lent == SL_LENT_CLOSED) lender_leave(self);
+    return lent == SL_LENT_DONE;
+}
+
 static void inproc_close(sl_transport *transport, int linger_ms) {
     (void)linger_ms;
+    lender_leave(self_of(transport));
     sl_port_close(&self_of(transport)->port);
     free(transport);
 }
@@ -80,12 +100,13 @@ static const sl_transport_ops inproc_ops = {
     .state = inproc_state,
     .reachable = inproc_reachable,
     .register_type = inproc_register_type,
+    .read_here = inproc_read_here,
     .fds = inproc_fds,
     .close = inproc_close,
 };
 
-sluice_err sl_transport_open_inproc(const sluice_client_options *options, const char *writer, sl_transport **out,
-                                    sluice_cause *cause) {
+sluice_err sl_transport_open_inproc(const sluice_client_options *options, const char *writer, const char *readers,
+                                    sl_transport **out, sluice_cause *cause) {
     *out = NULL;
     if (options->runtime == NULL)
         return sluice_cause_set(cause, SLUICE_INVALID, "inproc:// needs options.runtime");
@@ -102,6 +123,9 @@ sluice_err sl_transport_open_inproc(const sluice_client_options *options, const 
         free(self);
         return err;
     }
+    if (options->local_lease) self->lender = sl_lend_find(options->runtime, readers);
+    /* If no further connection can be opened, others may be free, and if not there is the message. */
+    if (self->lender != NULL) (void)!self->lender->ops->join(self->lender, &self->home, NULL);
     *out = &self->base;
     return SLUICE_OK;
 }

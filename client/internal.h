@@ -169,6 +169,7 @@ struct sluice_client {
     uint64_t random; /* state of the jitter's generator, never 0 */
     bool receipts;
     bool had_receipt; /* a write of this session ended OK, so the server knows the session, on disk */
+    bool local_lease; /* reads run on this thread where they can */
     bool closed;    /* the runtime is going down */
     bool connected; /* as last seen */
     bool unflushed; /* something was gathered since the last flush */

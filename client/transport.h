@@ -44,6 +44,9 @@ typedef struct sl_transport_ops {
     /* Tells whether an actor of that name exists, as far as it can be known here. */
     bool (*reachable)(sl_transport *self, const char *name);
     sluice_err (*register_type)(sl_transport *self, const ProtobufCMessageDescriptor *type);
+    /* Runs a read on this thread, if there is a way to: then true, with *err, cause and reply as its end. */
+    bool (*read_here)(sl_transport *self, sluice_msg *request, int64_t now_ns, sluice_msg *reply,
+                      sluice_err *err, sluice_cause *cause);
     /* Edge-triggered descriptors; -1: none. */
     void (*fds)(const sl_transport *self, int out[2]);
     void (*close)(sl_transport *self, int linger_ms);
@@ -54,9 +57,9 @@ struct sl_transport {
 };
 
 /* Gives: *out. options are complete (options_init ran). */
-/* writer: name of the writer actor, which must live. */
-sluice_err sl_transport_open_inproc(const sluice_client_options *options, const char *writer, sl_transport **out,
-                                    sluice_cause *cause);
+/* writer: name of the writer actor, which must live; readers: of the pool, under which local leases are offered. */
+sluice_err sl_transport_open_inproc(const sluice_client_options *options, const char *writer, const char *readers,
+                                    sl_transport **out, sluice_cause *cause);
 sluice_err sl_transport_open_remote(const char *url, const sluice_client_options *options, sl_transport **out,
                                     sluice_cause *cause);
 

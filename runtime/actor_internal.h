@@ -14,6 +14,9 @@ SLUICE_NODISCARD sluice_err sl_actor_send(sluice_actor *self, sluice_msg **msg, 
 /* As sluice_tell by the control lane: never refused for fullness, overtakes data. Takes: msg (on success). */
 SLUICE_NODISCARD sluice_err sl_actor_tell_control(sluice_actor *self, sluice_pid to, sluice_msg **msg);
 
+/* As sluice_post by the control lane. Takes: msg (on success). Errors: NO_ACTOR, CLOSED. Threads: any. */
+SLUICE_NODISCARD sluice_err sl_post_control(sluice_runtime *runtime, sluice_pid to, sluice_msg **msg);
+
 /* Called when `socket` (a ZeroMQ socket owned by self) may have something to receive: receive until EAGAIN, or until
  * a fair share is done (it is called again). */
 typedef void (*sl_socket_fn)(sluice_actor *self, void *socket, void *context);

@@ -56,6 +56,7 @@ static void runtime_free(sluice_runtime *runtime) {
     /* With a borrowed context ZeroMQ's reaper may still be freeing batches of sockets just closed. */
     while (atomic_load_explicit(&runtime->live_batches, memory_order_acquire) != 0) sched_yield();
     for (size_t i = 0; i < SL_CHUNKS; i++) free(atomic_load(&runtime->chunks[i]));
+    sl_lend_free(runtime);
     sl_names_destroy(&runtime->names);
     sl_registry_destroy(&runtime->registry);
     free(runtime->exchange_generations);
@@ -197,6 +198,13 @@ sluice_err sluice_post(sluice_runtime *runtime, sluice_pid to, sluice_msg **msg)
     if (atomic_load(&runtime->closing)) return SLUICE_CLOSED;
     (*msg)->from = 0;
     (*msg)->flags = 0;
+    return sl_runtime_send(runtime, to, msg);
+}
+
+sluice_err sl_post_control(sluice_runtime *runtime, sluice_pid to, sluice_msg **msg) {
+    if (atomic_load(&runtime->closing)) return SLUICE_CLOSED;
+    (*msg)->from = 0;
+    (*msg)->flags = SL_MSG_CONTROL;
     return sl_runtime_send(runtime, to, msg);
 }
 

@@ -25,6 +25,7 @@
 
 typedef struct sl_dispatcher sl_dispatcher;
 typedef struct sl_waiter sl_waiter;
+typedef struct sl_lend_entry sl_lend_entry;
 
 /* ---- actor table ---- */
 
@@ -264,6 +265,7 @@ struct sluice_runtime {
     pthread_mutex_t lock;
     sluice_actor *youngest;
     struct sl_port *ports;
+    sl_lend_entry *lenders; /* lend.c */
     sl_dispatcher *dispatchers;
     sl_dispatcher **shared;
     unsigned n_shared;
@@ -281,6 +283,8 @@ struct sluice_runtime {
     _Atomic(void *) dead_letter_context;
 };
 
+/* Drops what is still offered; the last step of the runtime's end. */
+void sl_lend_free(sluice_runtime *runtime);
 /* Tells every open port that nothing will come any more. */
 void sl_ports_tell_closed(sluice_runtime *runtime);
 /* Drops a reference; the last one frees the memory and ends an own ZeroMQ context. */

@@ -66,7 +66,7 @@ static const struct argp_option options[] = {
     {"db", KEY_DB, "FILE", 0, "Use this file and keep it; default: a fresh one, removed afterwards", 0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON line", 0},
     {"curve", KEY_CURVE, "on|off", 0, "Encrypt TCP (this build has no CURVE and refuses on)", 0},
-    {"local-lease", KEY_LOCAL_LEASE, NULL, 0, "Read by a borrowed connection (not in this build)", 0},
+    {"local-lease", KEY_LOCAL_LEASE, NULL, 0, "inproc: clients read on their own threads, on connections that the store lends", 0},
     {"relay", KEY_RELAY, NULL, 0, "One connection for all clients of a process (not in this build)", 0},
     {0},
 };
@@ -118,6 +118,8 @@ static void finish(bench_line *line, struct argp_state *state) {
         argp_error(state, "--rows is for write and update");
     if (plan->transport == SL_TRANSPORT_INPROC && plan->processes)
         argp_error(state, "--processes: inproc is within one process; use ipc or tcp");
+    if (plan->local_lease && (plan->transport != SL_TRANSPORT_INPROC || plan->pipeline > 1))
+        argp_error(state, "--local-lease: for clients in the store's process, one request at a time (--transport inproc)");
     /* A stock connection runs one statement at a time; the result says so. */
     if (plan->transport == SL_TRANSPORT_DIRECT) plan->pipeline = 1;
     if (plan->transport == SL_TRANSPORT_DIRECT && plan->receipts)
@@ -161,7 +163,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (choice(state, "--curve", arg, on_off, 2) == 1)
             argp_error(state, "--curve on: unsupported: this build has no CURVE encryption yet");
         break;
-    case KEY_LOCAL_LEASE: argp_error(state, "--local-lease: unsupported: this build has no local leases yet"); break;
+    case KEY_LOCAL_LEASE: plan->local_lease = true; break;
     case KEY_RELAY: argp_error(state, "--relay: unsupported: this build has no relays yet"); break;
     case ARGP_KEY_ARG:
         if (line->has_work) argp_error(state, "%s: one kind of work at a time", arg);

@@ -42,6 +42,7 @@ typedef struct sl_bench_plan {
     bool full;      /* synchronous full, else normal */
     bool processes; /* clients are processes, else threads */
     bool receipts;
+    bool local_lease;
     bool json;
     const char *db; /* the file; NULL: a fresh one */
     /* Filled in by the host before clients start. */

@@ -311,6 +311,7 @@ static sluice_err open_client(bench_client *self, sluice_cause *cause) {
     options.timeout_ms = TIMEOUT_MS;
     options.receipts = plan->receipts;
     options.receipts_default = false;
+    options.local_lease = plan->local_lease;
     options.max_inflight = plan->pipeline + 1;
     sluice_err err = sluice_client_open(plan->url, &options, &self->client, cause);
     return err ? err : sluice_client_ping(self->client, cause);

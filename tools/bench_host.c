@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define DIRECTORY_TEMPLATE "sluice-bench-XXXXXX"
+#define MAX_LEASES         64
 #define STORE_NAME         "app"
 
 /* What serves the clients: a store in this process, or a child with store and gateway. */
@@ -97,6 +98,8 @@ static sluice_err open_store(server *self, const sl_bench_plan *plan, sluice_cau
     sluice_store_options_init(&options);
     options.path = plan->path;
     options.name = STORE_NAME;
+    if (plan->local_lease && plan->n_clients > options.n_leases)
+        options.n_leases = plan->n_clients < MAX_LEASES ? plan->n_clients : MAX_LEASES;
     options.synchronous = plan->full ? SLUICE_SYNC_FULL : SLUICE_SYNC_NORMAL;
     return sluice_store_open(self->runtime, &options, &self->store, cause);
 }

@@ -44,6 +44,10 @@ typedef struct sluice_client_options {
     bool receipts;              /* writes carry an id and the server keeps a receipt; default: true for ipc and tcp,
                                    false for inproc (set by options_init to `receipts_default`) */
     bool receipts_default;      /* true: decide `receipts` by the transport */
+    bool local_lease;           /* inproc only: sluice_query, and sluice_call of a READ, run on the calling thread, on a
+                                   connection that the store lends, with no message; when none is free (more clients
+                                   than the store's n_leases, a checkpoint) they go by message as ever. Same freshness,
+                                   deadline and answers. Submitted requests always go by message. Default false */
     void *zmq_context;          /* borrowed; NULL: the client's own for ipc and tcp */
 } sluice_client_options;
 

@@ -45,6 +45,7 @@ typedef struct sluice_store_options {
     const char *name;                /* default "app" */
     bool create;                     /* make the file if it is missing; default true */
     unsigned n_readers;              /* 1..64; default 2 */
+    unsigned n_leases;               /* connections for clients with local_lease, opened as they come; 0..64; default 8 */
     sluice_synchronous synchronous;  /* default FULL */
     sluice_file_mode file_mode;      /* default EXCLUSIVE */
     uint64_t wal_soft_cap_bytes;     /* the checkpointer starts here; default 8 MiB */
@@ -104,6 +105,8 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(reads, "read requests that ended OK")                                                                            \
     X(reads_failed, "read requests that failed")                                                                       \
     X(reads_interrupted, "reads ended at their deadline")                                                              \
+    X(reads_leased, "of these, run by clients on their own threads (local leases)")                                    \
+    X(leases_refused, "reads of such clients that went by message, for no connection was free")                        \
     X(read_batches, "read transactions that served several requests or one")                                           \
     X(statement_hits, "statements found in a cache")                                                                   \
     X(statement_misses, "statements prepared")                                                                         \

@@ -57,6 +57,9 @@ def read_and_mixed_run_on_every_transport(directory):
         same(found["acknowledged"], 0, "reads acknowledge nothing")
         found = bench(directory, "mixed", "--transport", transport, "--clients", "2")
         holds(0 < found["acknowledged"] < found["ops"], found)
+    for work in "read", "mixed":
+        found = bench(directory, work, "--clients", "2", "--local-lease")
+        holds(found["store"]["reads_leased"] > found["store"]["reads"] * 0.9, found)
 
 
 @test

@@ -65,7 +65,7 @@ def what_this_build_lacks_is_refused_by_name(_):
     for binary, *args in [
         (SLUICED, "--db", "x", "--keys", "somewhere"), (None, "--key", "k", "ping"),
         (None, "--server-key", "k", "ping"),
-        (None, "bench", "write", "--curve", "on"), (None, "bench", "read", "--local-lease"),
+        (None, "bench", "write", "--curve", "on"),
         (None, "bench", "write", "--relay"),
     ]:
         ended = command(*args, **({"binary": binary} if binary else {}))
