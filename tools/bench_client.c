@@ -265,7 +265,17 @@ static sluice_err submit(bench_client *self, bench_op *op, sluice_cause *cause) 
     return err;
 }
 
-/* Keeps `pipeline` requests outstanding until the time is up, then collects what is left. */
+/* Begins one operation if there is time for it; false if it could not be sent. */
+static bool begin_pipelined(bench_client *self, bench_op *op) {
+    sluice_cause cause = {0};
+    begin_op(self, op);
+    sluice_err err = submit(self, op, &cause);
+    if (err) end_op(self, op, err, &cause);
+    return err == SLUICE_OK;
+}
+
+/* Keeps `pipeline` requests outstanding until the time is up, then collects what is left. Each completion is followed
+ * by the next request at once, so that what replaces those which came together leaves together. */
 static void run_pipelined(bench_client *self, bench_op *ops) {
     bench_op *free_ops = NULL;
     for (unsigned i = 0; i < self->plan->pipeline; i++) {
@@ -274,25 +284,15 @@ static void run_pipelined(bench_client *self, bench_op *ops) {
     }
     unsigned n_out = 0;
     while (n_out || !time_is_up(self, sl_bench_now_ns())) {
-        while (free_ops && !time_is_up(self, sl_bench_now_ns())) {
-            bench_op *op = free_ops;
-            free_ops = op->next_free;
-            begin_op(self, op);
-            sluice_cause cause = {0};
-            sluice_err err = submit(self, op, &cause);
-            if (!err) {
-                n_out++;
-                continue;
-            }
-            end_op(self, op, err, &cause);
-            op->next_free = free_ops;
-            free_ops = op;
-            break;
+        while (free_ops && !time_is_up(self, sl_bench_now_ns()) && begin_pipelined(self, free_ops)) {
+            free_ops = free_ops->next_free;
+            n_out++;
         }
         sluice_completion done;
         for (uint32_t wait_ms = 1000; n_out && sluice_poll(self->client, wait_ms, &done); wait_ms = 0) {
             bench_op *op = done.context;
             end_request(self, op, done.err, &done.result, &done.cause);
+            if (!time_is_up(self, sl_bench_now_ns()) && begin_pipelined(self, op)) continue;
             op->next_free = free_ops;
             free_ops = op;
             n_out--;
