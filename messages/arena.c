@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Arena: a bump allocator over the caller's first block and further blocks from malloc.
+/* Arena: a bump allocator over the caller's first block and further blocks, from malloc or mapped.
  *
  * Invariants
  *  1. [at, end) is the free part of the current block, the first one or the newest shared one; at is aligned.
- *  2. A block made for one allocation of SL_ARENA_BIG or more holds nothing else, so realloc may move it.
- *  3. reserved = first block + sizes of all blocks; reserved - first block <= budget.
+ *  2. A block made for one allocation of SL_ARENA_BIG or more holds nothing else, so it may move.
+ *  3. A block is a mapping of its own exactly if its size is MAPPED_FROM or more. malloc would give and take such
+ *     memory page by page, one fault each, and copy it as it grows.
+ *  4. reserved = first block + sizes of all blocks; reserved - first block <= budget.
  */
 #include "arena.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct sl_arena_block {
     sl_arena_block *next, *previous;
@@ -20,6 +23,50 @@ struct sl_arena_block {
 
 #define BLOCK_MIN ((size_t)4096 - sizeof(sl_arena_block))
 #define BLOCK_MAX ((size_t)256 * 1024 - sizeof(sl_arena_block))
+
+#define MAPPED_FROM ((size_t)4 * 1024 * 1024)
+
+/* ---- blocks ---- */
+
+static sl_arena_block *block_map(size_t size) {
+    void *at = mmap(NULL, sizeof(sl_arena_block) + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return NULL;
+    (void)madvise(at, sizeof(sl_arena_block) + size, MADV_HUGEPAGE); /* a wish; where it is not heard, small pages do */
+    return at;
+}
+
+static sl_arena_block *block_new(size_t size) {
+    sl_arena_block *block = size >= MAPPED_FROM ? block_map(size) : malloc(sizeof *block + size);
+    if (block != NULL) block->size = size;
+    return block;
+}
+
+static void block_free(sl_arena_block *block) {
+    if (block->size >= MAPPED_FROM)
+        (void)munmap(block, sizeof *block + block->size);
+    else
+        free(block);
+}
+
+/* Makes the block larger; it may move. NULL: no memory, and it is as it was. */
+static sl_arena_block *block_grow(sl_arena_block *block, size_t size) {
+    sl_arena_block *moved;
+    if (size < MAPPED_FROM) {
+        moved = realloc(block, sizeof *block + size);
+    } else if (block->size >= MAPPED_FROM) {
+        void *at = mremap(block, sizeof *block + block->size, sizeof *block + size, MREMAP_MAYMOVE);
+        moved = at != MAP_FAILED ? at : NULL;
+    } else {
+        moved = block_map(size);
+        if (moved == NULL) return NULL;
+        memcpy(moved, block, sizeof *block + block->size);
+        free(block);
+    }
+    if (moved != NULL) moved->size = size;
+    return moved;
+}
+
+/* ---- the arena ---- */
 
 static size_t rounded(size_t size) { return (size + (SL_ARENA_ALIGN - 1)) & ~(size_t)(SL_ARENA_ALIGN - 1); }
 
@@ -33,7 +80,7 @@ void sl_arena_init(sl_arena *arena, void *first, size_t first_size, size_t budge
 void sl_arena_reset(sl_arena *arena) {
     for (sl_arena_block *block = arena->blocks, *next; block != NULL; block = next) {
         next = block->next;
-        free(block);
+        block_free(block);
     }
     arena->blocks = NULL;
     arena->at = arena->first;
@@ -62,9 +109,8 @@ static void *refuse(sl_arena *arena) {
 
 static sl_arena_block *block_add(sl_arena *arena, size_t size) {
     if (!within_budget(arena, size)) return refuse(arena);
-    sl_arena_block *block = malloc(sizeof *block + size);
+    sl_arena_block *block = block_new(size);
     if (block == NULL) return refuse(arena);
-    block->size = size;
     block->previous = NULL;
     block->next = arena->blocks;
     if (block->next != NULL) block->next->previous = block;
@@ -124,7 +170,7 @@ static sl_arena_block *own_block(const sl_arena *arena, void *data, size_t size)
 static void *grow_own_block(sl_arena *arena, sl_arena_block *block, size_t new_size) {
     size_t more = new_size - block->size;
     if (!within_budget(arena, more)) return refuse(arena);
-    sl_arena_block *moved = realloc(block, sizeof *block + new_size);
+    sl_arena_block *moved = block_grow(block, new_size);
     if (moved == NULL) return refuse(arena);
     if (moved->previous != NULL) {
         moved->previous->next = moved;
@@ -132,7 +178,6 @@ static void *grow_own_block(sl_arena *arena, sl_arena_block *block, size_t new_s
         arena->blocks = moved;
     }
     if (moved->next != NULL) moved->next->previous = moved;
-    moved->size = new_size;
     arena->reserved += more;
     arena->used += more;
     return moved->data;
