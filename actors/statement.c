@@ -471,6 +471,28 @@ static sluice_err run_bound(sl_conn *conn, const sl_cached *entry, const Sluice_
     return err;
 }
 
+/* How many objects of the schema bear the store's prefix. The authorizer is not told of the name that ALTER TABLE gives,
+ * and a client's table under it would be out of every client's reach. -1: it could not be found out. */
+static int64_t count_own_names(sl_conn *conn) {
+    sqlite3_stmt *stmt = NULL;
+    int64_t n = -1;
+    conn->own++;
+    int rc = sqlite3_prepare_v2(conn->db, "SELECT count(*) FROM sqlite_schema WHERE lower(substr(name, 1, 7)) = 'sluice_'",
+                                -1, &stmt, NULL);
+    if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) n = sqlite3_column_int64(stmt, 0);
+    sqlite3_finalize(stmt);
+    conn->own--;
+    return n;
+}
+
+static sluice_err run_altering(sl_conn *conn, const sl_cached *entry, const Sluice__V1__Statement *in, sl_run *run,
+                               gathering *into, sluice_cause *cause) {
+    int64_t before = count_own_names(conn);
+    sluice_err err = run_bound(conn, entry, in, run, into, cause);
+    if (err != SLUICE_OK || (before >= 0 && count_own_names(conn) == before)) return err;
+    return sluice_cause_set(cause, SLUICE_FORBIDDEN, "names that begin with sluice_ belong to the store; use another");
+}
+
 sluice_err sl_conn_run(sl_conn *conn, const sl_statement *statement, const Sluice__V1__Statement *in, sl_run *run,
                        sluice_cause *cause) {
     const sl_cached *entry = (const sl_cached *)statement;
@@ -488,7 +510,8 @@ sluice_err sl_conn_run(sl_conn *conn, const sl_statement *statement, const Sluic
     int64_t rowid_before = entry->found.inserts ? sqlite3_last_insert_rowid(conn->db) : 0;
     if (resets_rowid) sqlite3_set_last_insert_rowid(conn->db, 0);
 
-    sluice_err err = run_bound(conn, entry, in, run, &into, cause);
+    sluice_err err = entry->found.altering ? run_altering(conn, entry, in, run, &into, cause)
+                                           : run_bound(conn, entry, in, run, &into, cause);
     sqlite3_clear_bindings(entry->statement.stmt);
     conn->deadline_ns = 0;
 

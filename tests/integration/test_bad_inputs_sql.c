@@ -220,6 +220,7 @@ static void bad_input_41_sluices_own_tables_are_forbidden(void **state) {
     sluice_result_destroy(&names);
     assert_true(n > 0);
     expect(self, "CREATE TABLE sluice_mine(a)", SLUICE_FORBIDDEN, false);
+    expect(self, "ALTER TABLE t RENAME TO Sluice_mine", SLUICE_FORBIDDEN, false);
 }
 
 static void bad_input_42_writing_the_schema_table_is_forbidden(void **state) {
