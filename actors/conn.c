@@ -12,6 +12,7 @@
 #include "conn_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,9 @@ sluice_err sl_conn_own_exec(sl_conn *conn, const char *sql, sluice_cause *cause)
 
 /* ---- open ---- */
 
+#define WAL_FRAME_HEADER 24           /* bytes before each page in the log */
+#define CACHE_BYTES (8192 * 1024) /* of pages, which may be neighbours' */
+
 static sluice_err configure_handle(sl_conn *conn, const sl_conn_options *options, sluice_cause *cause) {
     static const struct {
         int what, value;
@@ -148,6 +152,26 @@ static sluice_err expect_pragma(sl_conn *conn, const char *sql, const char *expe
     return err;
 }
 
+/* What one statement may write; and a log that was larger all the same is cut when it begins anew. */
+static sluice_err bound_log(sl_conn *conn, uint64_t max_bytes, sluice_cause *cause) {
+    char sql[64];
+    uint64_t limit = max_bytes < INT64_MAX / 2 ? max_bytes : INT64_MAX / 2;
+    snprintf(sql, sizeof sql, "PRAGMA journal_size_limit=%" PRIu64, limit);
+    sluice_err err = sl_conn_own_exec(conn, sql, cause);
+    if (err != SLUICE_OK) return err;
+    sqlite3_stmt *stmt = NULL;
+    conn->own++;
+    int rc = sqlite3_prepare_v2(conn->db, "PRAGMA page_size", -1, &stmt, NULL);
+    if (rc == SQLITE_OK) rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW)
+        conn->max_pages = (int64_t)(limit + CACHE_BYTES) / (sqlite3_column_int64(stmt, 0) + WAL_FRAME_HEADER) + 1;
+    else
+        err = sl_sqlite_cause(cause, conn->db, rc, "reading the page size");
+    sqlite3_finalize(stmt);
+    conn->own--;
+    return err;
+}
+
 static sluice_err configure_file(sl_conn *conn, const sl_conn_options *options, sluice_cause *cause) {
     sluice_err err = sl_conn_own_exec(
         conn, "PRAGMA mmap_size=0; PRAGMA cell_size_check=1; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192", cause);
@@ -162,12 +186,13 @@ static sluice_err configure_file(sl_conn *conn, const sl_conn_options *options, 
     err = sl_conn_own_exec(conn, "SELECT count(*) FROM sqlite_schema", cause);
     if (err != SLUICE_OK) return err;
     if (options->role == SL_CONN_READER) err = sl_conn_own_exec(conn, "PRAGMA query_only=1", cause);
-    return err;
+    return err == SLUICE_OK && options->max_log_bytes != 0 ? bound_log(conn, options->max_log_bytes, cause) : err;
 }
 
 #define OPEN_BUSY_MS 2000   /* while opening: a foreign process may be recovering or closing the file */
 #define SHARED_BUSY_MS 1000 /* reading in shared mode: a foreign reader may hold a recovery lock for a moment */
 #define PROGRESS_STEPS 1000 /* virtual machine steps between two looks at the clock: some 20 us */
+#define WRITER_STEPS 200    /* the same for the writer: each step may write a large value */
 
 sluice_err sl_conn_open(const sl_conn_options *options, sl_conn **out, sluice_cause *cause) {
     *out = NULL;
@@ -203,7 +228,7 @@ sluice_err sl_conn_open(const sl_conn_options *options, sl_conn **out, sluice_ca
     bool waits = options->file_mode == SLUICE_FILE_SHARED && options->role == SL_CONN_READER;
     sqlite3_busy_timeout(conn->db, waits ? SHARED_BUSY_MS : 0);
     sl_authorizer_install(conn);
-    sqlite3_progress_handler(conn->db, PROGRESS_STEPS, sl_progress, conn);
+    sqlite3_progress_handler(conn->db, conn->role == SL_CONN_WRITER ? WRITER_STEPS : PROGRESS_STEPS, sl_progress, conn);
     *out = conn;
     return SLUICE_OK;
 fail:

@@ -41,6 +41,7 @@ typedef struct sl_conn_options {
     uint32_t statement_cache; /* entries, at least 1 */
     uint32_t max_sql_bytes;
     uint32_t max_value_bytes; /* longest text, blob or row */
+    uint64_t max_log_bytes;   /* WRITER: a run that would write more is TOO_BIG; 0: no bound */
     _Atomic uint64_t *hits;   /* counters of the statement cache, kept; may be NULL */
     _Atomic uint64_t *misses;
 } sl_conn_options;
@@ -80,11 +81,15 @@ typedef struct sl_run {
     uint64_t changes;
     int64_t last_rowid;      /* 0: nothing was inserted */
     Sluice__V1__Table *rows; /* NULL if the statement has no columns */
+    /* sl_conn_run's own; zero before the request's first statement: */
+    int64_t pages_before; /* that the connection had written */
+    bool begun;
 } sl_run;
 
 /* Binds params, or each row of rows in turn, steps to the end, resets, clears the bindings. On an error the statement
  * is reset too; what it had done is not undone here.
- * Errors: INVALID (number or kind of parameters), TOO_BIG, CONSTRAINT, NO_SPACE, NOMEM, IO, CORRUPT, READ_ONLY,
+ * Errors: INVALID (number or kind of parameters), TOO_BIG (a value, the result, what it writes), CONSTRAINT,
+ * NO_SPACE, NOMEM, IO, CORRUPT, READ_ONLY,
  * INTERRUPTED (deadline while it ran, or sl_conn_stop: then the code given there), FORBIDDEN (found at step time). */
 SLUICE_NODISCARD sluice_err sl_conn_run(sl_conn *conn, const sl_statement *statement, const Sluice__V1__Statement *in,
                                         sl_run *run, sluice_cause *cause);

@@ -41,6 +41,9 @@ struct sl_conn {
     /* progress handler */
     int64_t deadline_ns;
     bool deadline_hit;
+    int64_t max_pages;    /* one run may write; 0: no bound */
+    int64_t pages_before; /* written by the connection when the run began */
+    bool too_large;       /* it wrote more */
     _Atomic int stop; /* sluice_err, 0: run on */
     int64_t alarm_ns; /* 0: none */
     sl_conn_alarm_fn alarm;

@@ -31,10 +31,25 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Pages that the connection has written to the log, all its life. A transaction larger than the page cache writes long
+ * before its COMMIT. */
+static int64_t pages_written(sl_conn *conn) {
+    int now = 0, high = 0;
+    return sqlite3_db_status(conn->db, SQLITE_DBSTATUS_CACHE_WRITE, &now, &high, 0) == SQLITE_OK ? now : 0;
+}
+
+/* Has the request that runs written more than the log may hold? */
+static bool is_too_large(sl_conn *conn) {
+    if (conn->max_pages == 0 || conn->too_large) return conn->too_large;
+    conn->too_large = (uint32_t)(pages_written(conn) - conn->pages_before) > (uint64_t)conn->max_pages;
+    return conn->too_large;
+}
+
 int sl_progress(void *context) {
     sl_conn *conn = context;
     if (conn->own > 0) return 0;
     if (atomic_load_explicit(&conn->stop, memory_order_acquire) != 0) return 1;
+    if (is_too_large(conn)) return 1;
     if (conn->deadline_ns == 0 && conn->alarm_ns == 0) return 0;
     int64_t now = now_ns();
     if (conn->alarm_ns != 0 && now >= conn->alarm_ns) {
@@ -416,6 +431,12 @@ static sluice_err gather_row(sqlite3_stmt *stmt, sl_run *run, gathering *into, s
 }
 
 static sluice_err step_error(sl_conn *conn, int rc, sluice_cause *cause) {
+    if (rc == SQLITE_INTERRUPT && conn->too_large) {
+        sluice_err err = sluice_cause_set(cause, SLUICE_TOO_BIG, "the request writes more than the log may hold "
+                                          "(wal_hard_cap_bytes); do it in parts");
+        if (cause != NULL) cause->sqlite_code = rc;
+        return err;
+    }
     if (rc == SQLITE_INTERRUPT) {
         int stop = atomic_load_explicit(&conn->stop, memory_order_acquire);
         if (stop != 0 && !conn->deadline_hit) {
@@ -471,14 +492,14 @@ static sluice_err run_bound(sl_conn *conn, const sl_cached *entry, const Sluice_
     return err;
 }
 
-/* How many objects of the schema bear the store's prefix. The authorizer is not told of the name that ALTER TABLE gives,
- * and a client's table under it would be out of every client's reach. -1: it could not be found out. */
+/* How many objects of the schema bear the store's prefix. The authorizer is not told of the name that ALTER TABLE
+ * gives, and a client's table under it would be out of every client's reach. -1: it could not be found out. */
 static int64_t count_own_names(sl_conn *conn) {
     sqlite3_stmt *stmt = NULL;
     int64_t n = -1;
     conn->own++;
-    int rc = sqlite3_prepare_v2(conn->db, "SELECT count(*) FROM sqlite_schema WHERE lower(substr(name, 1, 7)) = 'sluice_'",
-                                -1, &stmt, NULL);
+    static const char sql[] = "SELECT count(*) FROM sqlite_schema WHERE lower(substr(name, 1, 7)) = 'sluice_'";
+    int rc = sqlite3_prepare_v2(conn->db, sql, -1, &stmt, NULL);
     if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) n = sqlite3_column_int64(stmt, 0);
     sqlite3_finalize(stmt);
     conn->own--;
@@ -503,7 +524,10 @@ sluice_err sl_conn_run(sl_conn *conn, const sl_statement *statement, const Sluic
     conn->rights = SL_RIGHT_ALL; /* prepare compared needs and rights; virtual tables may run SQL of their own */
     conn->denied[0] = '\0';
     conn->deadline_ns = run->deadline_ns;
-    conn->deadline_hit = false;
+    conn->deadline_hit = conn->too_large = false;
+    if (conn->max_pages != 0 && !run->begun) run->pages_before = pages_written(conn);
+    run->begun = true;
+    conn->pages_before = run->pages_before;
 
     /* A statement that does not look at the last rowid is run with it at 0, which shows whether it inserted. */
     bool resets_rowid = entry->found.inserts && !entry->found.uses_last_rowid;

@@ -91,6 +91,7 @@ sl_conn_options sl_store_conn_options(sluice_store *store, sl_conn_role role) {
         .statement_cache = o->statement_cache,
         .max_sql_bytes = sql,
         .max_value_bytes = value < VALUE_MAX_BYTES ? value : VALUE_MAX_BYTES,
+        .max_log_bytes = role == SL_CONN_WRITER ? o->wal_hard_cap_bytes : 0,
         .hits = &store->counters.statement_hits,
         .misses = &store->counters.statement_misses,
     };

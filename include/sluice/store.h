@@ -49,7 +49,8 @@ typedef struct sluice_store_options {
     sluice_synchronous synchronous;  /* default FULL */
     sluice_file_mode file_mode;      /* default EXCLUSIVE */
     uint64_t wal_soft_cap_bytes;     /* the checkpointer starts here; default 8 MiB */
-    uint64_t wal_hard_cap_bytes;     /* snapshots end, then writes are refused; default 256 MiB */
+    uint64_t wal_hard_cap_bytes;     /* snapshots end, then writes are refused; a request
+                                        that writes more is TOO_BIG; default 256 MiB */
     uint32_t snapshot_max_age_ms;    /* default 5000 */
     uint32_t statement_cache;        /* statements per connection; default 256 */
     uint32_t max_sql_bytes;          /* default 1 MiB */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static store_kit kit;
 
@@ -547,6 +548,40 @@ static void statements_are_compiled_once(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void a_write_larger_than_the_log_is_too_big_and_its_neighbour_commits(void **state) {
+    (void)state;
+    store_kit own = {0}, *k = &own;
+    kit_new(k);
+    k->options.wal_soft_cap_bytes = k->options.wal_hard_cap_bytes = 1 << 20;
+    kit_open(k);
+    assert_ok(kit_exec(k, "CREATE TABLE large(a, b)"), k->cause);
+    /* Three statements, each within the bound, but not together. */
+    static const char sql[] = "INSERT INTO large WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c "
+                              "WHERE x < 7000) SELECT x, randomblob(1000) FROM c";
+    sluice_msg *small = kit_request(), *large = kit_request(), *reply;
+    kit_add(small, "INSERT INTO large VALUES('small', 1)", 0, NULL);
+    for (int i = 0; i < 3; i++) kit_add(large, sql, 0, NULL);
+    uint64_t of_small = kit_send(k, small, 0);
+    kit_send(k, large, 0);
+    for (int i = 0; i < 2; i++) {
+        reply = kit_receive(k);
+        sluice_err err = kit_outcome(k, reply);
+        assert_int_equal(err, reply->correlation == of_small ? SLUICE_OK : SLUICE_TOO_BIG);
+        sluice_msg_destroy(&reply);
+    }
+    assert_int_equal(kit_integer(k, "SELECT count(*) FROM large"), 1);
+    /* The log that was written so far is cut when it begins anew. */
+    for (int i = 0; i < 100; i++)
+        assert_ok(kit_exec(k, "INSERT INTO large VALUES('x', randomblob(20000))"), k->cause);
+    char *log = NULL;
+    struct stat st;
+    assert_true(asprintf(&log, "%s-wal", k->path) > 0);
+    assert_int_equal(stat(log, &st), 0);
+    assert_true(st.st_size < 3 << 20);
+    free(log);
+    kit_free(k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(group_of_256_with_one_violation_commits_255),
@@ -564,6 +599,7 @@ int main(void) {
         TEST(admins_may_change_the_schema_and_use_full_text_search),
         TEST(result_over_the_limit_is_refused_and_undone),
         TEST(statements_are_compiled_once),
+        cmocka_unit_test(a_write_larger_than_the_log_is_too_big_and_its_neighbour_commits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
