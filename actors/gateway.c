@@ -9,12 +9,13 @@
  * Closing: new requests are answered CLOSED, ipc clients no longer find the socket.
  *
  * From clients, through the endpoint:
- *     Ping -> Pong, StatusRequest -> StatusReply    answered here
+ *     Ping -> Pong, StatusRequest -> StatusReply,
+ *     ReadersRequest -> ReadersReply                answered here
  *     WriteRequest, Goodbye, QueryRequest           forwarded to the store's actors by name
  *     any type of the host's own                    forwarded to the actor of that name
  *     everything else                               Error, typed
  * From actors: the answers to what was forwarded. From the handle: a Ping that nobody asks about is the doorbell of the
- * command list. From actors of this process Ping and StatusRequest are answered too.
+ * command list. From actors of this process they are answered too.
  *
  * Invariants
  *  1. Every ask that could be read gets exactly one answer from here or from the actor it went to, as long as its peer
@@ -151,10 +152,11 @@ static bool fill_status(const sluice_gateway *self, sluice_msg *msg) {
 }
 
 /* Gives: *out, addressed like a turned msg. */
-static sluice_err make_status(const sluice_gateway *self, const sluice_msg *msg, sluice_msg **out,
-                              sluice_cause *cause) {
-    sluice_err err = sluice_msg_new(&sluice__v1__status_reply__descriptor, out);
-    if (err == SLUICE_OK && !fill_status(self, *out)) err = SLUICE_NOMEM;
+static sluice_err make_reply(const sluice_gateway *self, const sluice_msg *msg, const ProtobufCMessageDescriptor *type,
+                             bool (*fill)(const sluice_gateway *self, sluice_msg *reply), sluice_msg **out,
+                             sluice_cause *cause) {
+    sluice_err err = sluice_msg_new(type, out);
+    if (err == SLUICE_OK && !fill(self, *out)) err = SLUICE_NOMEM;
     if (err != SLUICE_OK) {
         sluice_msg_destroy(out);
         return sluice_cause_set(cause, err, "out of memory");
@@ -166,21 +168,61 @@ static sluice_err make_status(const sluice_gateway *self, const sluice_msg *msg,
     return SLUICE_OK;
 }
 
+static bool fill_reading(const sluice_gateway *self, sluice_msg *msg, const sluice_reading *from,
+                         Sluice__V1__Reading *to) {
+    sluice__v1__reading__init(to);
+    to->number = from->number;
+    to->leased = from->leased;
+    to->busy = from->busy;
+    to->age_us = from->age_us;
+    to->commit_number = from->commit_number;
+    to->asker = from->asker;
+    to->request = from->request;
+    to->statement_size = from->statement_size;
+    bool ours = from->asker != 0 && from->asker == self->pid;
+    if (ours) to->request = sl_pending_original(&self->pending, from->request);
+    to->asker_name = sluice_msg_strdup(msg, ours ? self->name : "");
+    to->statement.len = strlen(from->statement);
+    to->statement.data = sluice_msg_memdup(msg, from->statement, to->statement.len);
+    return to->asker_name != NULL && to->statement.data != NULL;
+}
+
+static bool fill_readers(const sluice_gateway *self, sluice_msg *msg) {
+    Sluice__V1__ReadersReply *body = (Sluice__V1__ReadersReply *)msg->body;
+    sluice_store_stats stats;
+    if (self->store == NULL) return true;
+    size_t room = sluice_store_readings(self->store, NULL, 0);
+    sluice_reading *shown = sluice_msg_alloc(msg, room * sizeof *shown);
+    Sluice__V1__Reading *readings = sluice_msg_alloc(msg, room * sizeof *readings);
+    body->readings = sluice_msg_alloc(msg, room * sizeof *body->readings);
+    if (shown == NULL || readings == NULL || body->readings == NULL) return false;
+    size_t n = sluice_store_readings(self->store, shown, room); /* a moment later there may be more of them */
+    for (size_t i = 0; i < n && i < room; i++) {
+        if (!fill_reading(self, msg, &shown[i], &readings[i])) return false;
+        body->readings[body->n_readings++] = &readings[i];
+    }
+    sluice_store_stats_read(self->store, &stats);
+    body->commit_number = stats.commit_number;
+    return true;
+}
+
 /* Answers a request to the gateway itself in place: *msg becomes the answer. False: it is for somebody else. */
 static bool answer_here(const sluice_gateway *self, sluice_msg **msg) {
     sluice_cause cause;
     sluice_err err;
+    sluice_msg *reply = NULL;
     if (sluice_msg_is(*msg, &sluice__v1__ping__descriptor)) {
         err = make_pong(self, *msg, &cause);
     } else if (sluice_msg_is(*msg, &sluice__v1__status_request__descriptor)) {
-        sluice_msg *status = NULL;
-        err = make_status(self, *msg, &status, &cause);
-        if (err == SLUICE_OK) {
-            sluice_msg_destroy(msg);
-            *msg = status;
-        }
+        err = make_reply(self, *msg, &sluice__v1__status_reply__descriptor, fill_status, &reply, &cause);
+    } else if (sluice_msg_is(*msg, &sluice__v1__readers_request__descriptor)) {
+        err = make_reply(self, *msg, &sluice__v1__readers_reply__descriptor, fill_readers, &reply, &cause);
     } else {
         return false;
+    }
+    if (reply != NULL) {
+        sluice_msg_destroy(msg);
+        *msg = reply;
     }
     if (err != SLUICE_OK) sl_msg_turn_error(*msg, &cause);
     return true;
@@ -206,8 +248,8 @@ static sluice_err forward(sluice_gateway *self, sluice_actor *actor, sl_peer *pe
     request->to = sluice_whereis(self->runtime, to);
     if (request->to == 0) return sluice_cause_set(cause, SLUICE_NO_ACTOR, "nobody is registered as %s", to);
     if (request->to == sluice_actor_pid(actor))
-        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s is the gateway, which answers Ping and StatusRequest only",
-                                to);
+        return sluice_cause_set(cause, SLUICE_FORBIDDEN,
+                                "%s is the gateway, which answers Ping, StatusRequest and ReadersRequest", to);
     if (is_ask) {
         if (*sl_peer_in_flight(peer) >= self->options.max_inflight)
             return busy(cause, "too many requests of this connection are being worked on");
@@ -482,7 +524,8 @@ static sluice_err gateway_receive(sluice_actor *actor, sluice_msg **msg) {
         if (sl_actor_send(actor, &answer, false) != SLUICE_OK) sluice_msg_destroy(&answer);
     } else {
         sluice_cause cause;
-        sluice_cause_set(&cause, SLUICE_UNSUPPORTED, "the gateway answers Ping and StatusRequest, not %s",
+        sluice_cause_set(&cause, SLUICE_UNSUPPORTED,
+                         "the gateway answers Ping, StatusRequest and ReadersRequest, not %s",
                          sluice_msg_type_name(*msg));
         sluice_reply_error(actor, *msg, &cause);
     }

@@ -10,7 +10,8 @@
  *     type                         may go to
  *     WriteRequest, Goodbye        NAME/writer
  *     QueryRequest                 NAME/readers
- *     Ping, StatusRequest          the gateway itself (not seen here)
+ *     Ping, StatusRequest,         the gateway itself (not seen here)
+ *     ReadersRequest
  *     other types of sluice.v1     nobody
  *     types of the host's own      any registered name but the store's and the gateway's
  */
@@ -90,7 +91,7 @@ sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause 
     static const char own[] = "sluice.v1.";
     if (strncmp(type, own, sizeof own - 1) == 0)
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s is not for clients; they send WriteRequest to NAME/writer, "
-                                "QueryRequest to NAME/readers, Ping and StatusRequest", type);
+                                "QueryRequest to NAME/readers, Ping, StatusRequest and ReadersRequest", type);
     if (ends_with(to, "/writer") || ends_with(to, "/readers"))
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s takes %s, not %s", to,
                                 ends_with(to, "/writer") ? "sluice.v1.WriteRequest" : "sluice.v1.QueryRequest", type);

@@ -38,6 +38,8 @@ SLUICE_NODISCARD sluice_err sl_pending_add(sl_pending *self, sl_peer *peer, uint
                                            bool query, uint64_t *key);
 /* Finds and forgets. Gives: *out with the peer's reference. False: unknown, or given up before. */
 bool sl_pending_take(sl_pending *self, uint64_t key, sl_pending_entry *out);
+/* The peer's own number of a request in flight; 0: it is not. */
+uint64_t sl_pending_original(const sl_pending *self, uint64_t key);
 /* Takes any entry whose deadline is before now_ns, beginning at *position (0 at first). False: none is left. */
 bool sl_pending_take_expired(sl_pending *self, int64_t now_ns, uint32_t *position, sl_pending_entry *out);
 

@@ -75,6 +75,12 @@ bool sl_pending_take(sl_pending *self, uint64_t key, sl_pending_entry *out) {
     return true;
 }
 
+uint64_t sl_pending_original(const sl_pending *self, uint64_t key) {
+    uint32_t slot = (uint32_t)key;
+    bool known = slot < self->capacity && self->entries[slot].peer != NULL && self->entries[slot].generation == key >> 32;
+    return known ? self->entries[slot].correlation : 0;
+}
+
 bool sl_pending_take_expired(sl_pending *self, int64_t now_ns, uint32_t *position, sl_pending_entry *out) {
     for (; *position < self->capacity; ++*position) {
         const sl_pending_entry *entry = &self->entries[*position];

@@ -156,6 +156,7 @@ static sl_lent read_here(sl_lender *lender, unsigned home, const sluice_msg *req
     }
     sluice_runtime *runtime = self->store->runtime;
     unsigned tries = 0;
+    sl_reading_time(&s->reading, now_ns, 0, NULL, NULL);
     *err = run(s, request, reply, cause);
     while (*err == SLUICE_LOCKED && ++tries < BUSY_TRIES && !sl_watch_wanted(&s->watch)) {
         sched_yield();
@@ -192,7 +193,7 @@ sluice_err sl_leases_start(sluice_store *store, sl_leases **out, sluice_cause *c
         return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     }
     memset(seats, 0, n * sizeof *seats);
-    for (unsigned i = 0; i < n; i++) sl_watch_init(&seats[i].watch);
+    for (unsigned i = 0; i < n; i++) sl_watch_init(&seats[i].watch, store->options.n_readers + i, true);
     pthread_mutex_init(&self->lock, NULL);
     self->base.ops = &lender_ops;
     self->store = store;

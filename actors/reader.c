@@ -105,6 +105,12 @@ bool sl_reader_gate_open(sluice_store *store, unsigned index) {
     return index < sl_readers_count(store) && sl_watch_gate_open(watch_at(store, index));
 }
 
+size_t sluice_store_readings(sluice_store *store, sluice_reading *out, size_t room) {
+    unsigned n = sl_readers_count(store);
+    for (unsigned i = 0; i < n && i < room; i++) sl_watch_show(watch_at(store, i), &out[i]);
+    return n;
+}
+
 unsigned sl_readers_expire(sluice_store *store, int64_t before_ns) {
     unsigned told = 0, n = sl_readers_count(store);
     for (unsigned i = 0; i < n; i++)
@@ -276,7 +282,7 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
     sluice_err err = snapshot_begin(r, &commit_number, &gated, cause);
     if (err != SLUICE_OK || gated) return err;
     int64_t started_ns = sl_now_ns();
-    sl_conn_alarm(r->reading.conn, started_ns + LONG_NS, on_long, r);
+    sl_reading_time(&r->reading, started_ns, started_ns + LONG_NS, on_long, r);
     while (out->n < BATCH && r->head != NULL) {
         sluice_msg *request = r->head;
         sluice_cause why;
@@ -291,7 +297,6 @@ static sluice_err serve_snapshot(reader *r, answers *out, bool *busy, sluice_cau
         if (err == SLUICE_SNAPSHOT_EXPIRED || sl_now_ns() - started_ns > LONG_NS) break;
     }
     if (out->n > 0) sl_count(r->store, read_batches, 1);
-    sl_conn_alarm(r->reading.conn, 0, NULL, NULL);
     snapshot_end(r);
     sl_actor_set_held(r->self, r->n_waiting);
     return SLUICE_OK;
@@ -440,7 +445,7 @@ sluice_err sl_readers_start(sluice_store *store, sluice_cause *cause) {
         return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     }
     part->n = n;
-    for (unsigned i = 0; i < n; i++) sl_watch_init(&part->watches[i]);
+    for (unsigned i = 0; i < n; i++) sl_watch_init(&part->watches[i], i, false);
     store->readers_part = part;
     sluice_err err = sl_leases_start(store, &part->leases, cause);
     if (err != SLUICE_OK) {

@@ -34,6 +34,34 @@ sluice_err sl_reading_open(sl_reading *reading, sluice_store *store, sl_watch *w
 
 void sl_reading_close(sl_reading *reading) { sl_conn_close(&reading->conn); }
 
+/* ---- age ---- */
+
+static void on_alarm(void *context) {
+    sl_reading *reading = context;
+    sluice_store *store = reading->store;
+    if (reading->on_long != NULL) {
+        sl_conn_alarm_fn on_long = reading->on_long;
+        reading->on_long = NULL;
+        sl_reading_time(reading, reading->started_ns, 0, NULL, NULL);
+        on_long(reading->context);
+        return;
+    }
+    sl_count(store, snapshots_old, 1);
+    if (store->options.on_old_snapshot == NULL) return;
+    sluice_reading shown;
+    sl_watch_show(reading->watch, &shown);
+    store->options.on_old_snapshot(store->options.old_snapshot_context, &shown);
+}
+
+void sl_reading_time(sl_reading *reading, int64_t started_ns, int64_t long_ns, sl_conn_alarm_fn on_long,
+                     void *context) {
+    reading->started_ns = started_ns;
+    if (on_long != NULL) reading->context = context;
+    reading->on_long = on_long;
+    int64_t old_ns = started_ns + (int64_t)reading->store->options.snapshot_warn_ms * 1000000;
+    sl_conn_alarm(reading->conn, on_long != NULL ? long_ns : old_ns, on_alarm, reading);
+}
+
 /* ---- hygiene ---- */
 
 static void require_quiet(sl_reading *reading) {
@@ -71,9 +99,10 @@ static sluice_err run_one(sl_reading *reading, const sluice_msg *request, const 
         return sluice_cause_set(cause, SLUICE_INVALID, "a read has no number of changes to expect");
     if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
         return sluice_cause_set(cause, SLUICE_READ_ONLY, "a procedure is called by a write");
-    sl_watch_note(reading->watch, request->from, request->correlation, in->sql.data, in->sql.len);
     sluice_err err = sl_conn_prepare(reading->conn, in->sql.data, in->sql.len, SL_RIGHT_ALL, &statement, cause);
-    return err == SLUICE_OK ? sl_conn_run(reading->conn, statement, in, run, cause) : err;
+    if (err != SLUICE_OK) return err;
+    sl_watch_note(reading->watch, request->from, request->correlation, in->sql.data, in->sql.len);
+    return sl_conn_run(reading->conn, statement, in, run, cause);
 }
 
 sluice_err sl_reading_run(sl_reading *reading, const sluice_msg *request, sluice_msg *reply, sluice_cause *cause) {

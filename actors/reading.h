@@ -14,6 +14,9 @@ typedef struct sl_reading {
     sl_watch *watch;
     sl_conn *conn;
     sqlite3_stmt *begin, *end;
+    int64_t started_ns;
+    sl_conn_alarm_fn on_long; /* NULL: nobody wants to hear of it, or has */
+    void *context;
 } sl_reading;
 
 /* Opens the connection. Keeps: store, watch, and where the statement cache counts. The watch is attached by the caller.
@@ -23,6 +26,9 @@ SLUICE_NODISCARD sluice_err sl_reading_open(sl_reading *reading, sluice_store *s
 /* May run twice. */
 void sl_reading_close(sl_reading *reading);
 
+/* A snapshot begins: from within its statements on_long is called at long_ns (0: never), and once it is older than the
+ * store's snapshot_warn_ms that is counted and the host told. Keeps: context. */
+void sl_reading_time(sl_reading *reading, int64_t started_ns, int64_t long_ns, sl_conn_alarm_fn on_long, void *context);
 /* Lets the statements that follow share one snapshot, which opens with the first that reads. Returns SQLite's code. */
 int sl_reading_begin(sl_reading *reading);
 /* Ends what begin began, if it did; after this no statement is busy and no snapshot open, checked in every build: a

@@ -29,6 +29,7 @@ void sluice_store_options_init(sluice_store_options *options) {
         .wal_soft_cap_bytes = (uint64_t)8 << 20,
         .wal_hard_cap_bytes = (uint64_t)256 << 20,
         .snapshot_max_age_ms = 5000,
+        .snapshot_warn_ms = 1000,
         .statement_cache = 256,
         .max_sql_bytes = 1u << 20,
         .max_result_bytes = 64u << 20,
@@ -62,7 +63,8 @@ static sluice_err check_options(const sluice_store_options *o, const char *name,
         const char *what;
         uint32_t value;
     } positive[] = {
-        {"snapshot_max_age_ms", o->snapshot_max_age_ms}, {"statement_cache", o->statement_cache},
+        {"snapshot_max_age_ms", o->snapshot_max_age_ms}, {"snapshot_warn_ms", o->snapshot_warn_ms},
+        {"statement_cache", o->statement_cache},
         {"max_sql_bytes", o->max_sql_bytes},             {"max_result_bytes", o->max_result_bytes},
         {"max_pending", o->max_pending},                 {"max_pending_bytes", o->max_pending_bytes},
         {"group_max_bytes", o->group_max_bytes},         {"group_max_ms", o->group_max_ms},

@@ -12,11 +12,15 @@
 
 #include <string.h>
 
+#include "port.h"
+
 #define IN_CALL 1u
 #define RECALLED 2u
 
-void sl_watch_init(sl_watch *watch) {
+void sl_watch_init(sl_watch *watch, unsigned number, bool leased) {
     memset(watch, 0, sizeof *watch);
+    watch->number = number;
+    watch->leased = leased;
     pthread_mutex_init(&watch->lock, NULL);
     pthread_cond_init(&watch->left, NULL);
 }
@@ -91,6 +95,24 @@ void sl_watch_look(const sl_watch *watch, sl_reader_watch *out) {
         copy_shown(watch, out);
         after = atomic_load_explicit(&watch->version, memory_order_relaxed);
     } while ((before != after || (before & 1u) != 0) && ++tries < 100);
+}
+
+void sl_watch_show(const sl_watch *watch, sluice_reading *out) {
+    sl_reader_watch now;
+    _Static_assert(sizeof out->statement == sizeof now.statement, "the public text has the same room");
+    sl_watch_look(watch, &now);
+    memset(out, 0, sizeof *out);
+    out->number = watch->number;
+    out->leased = watch->leased;
+    out->busy = now.snapshot_ns != 0;
+    if (!out->busy) return;
+    int64_t age_ns = sl_now_ns() - now.snapshot_ns;
+    out->age_us = age_ns > 0 ? (uint64_t)age_ns / 1000 : 0;
+    out->commit_number = now.commit_number;
+    out->asker = now.asker;
+    out->request = now.correlation;
+    out->statement_size = now.statement_size;
+    memcpy(out->statement, now.statement, sizeof out->statement);
 }
 
 /* ---- enter and leave ---- */

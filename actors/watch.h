@@ -35,6 +35,8 @@ typedef struct sl_watch {
 
     _Alignas(128) pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t left;
+    unsigned number;      /* constant, as is the next */
+    bool leased;
     sl_conn *conn;        /* NULL before it is opened and after it is closed */
     uint64_t gate_round;  /* the gate is closed; 0: it is open */
     sluice_pid closer;    /* is to be told when the call ends; 0: nobody */
@@ -52,7 +54,7 @@ typedef struct sl_reader_watch {
     char statement[SL_WATCH_TEXT + 1]; /* its beginning, cut at a character's end */
 } sl_reader_watch;
 
-void sl_watch_init(sl_watch *watch);
+void sl_watch_init(sl_watch *watch, unsigned number, bool leased);
 void sl_watch_fini(sl_watch *watch);
 /* Lets it be entered, with conn as what a stop is aimed at; NULL: ends that. */
 void sl_watch_attach(sl_watch *watch, sl_conn *conn);
@@ -75,6 +77,8 @@ void sl_watch_ignore_gate(sl_watch *watch);
 /* ---- the others ---- */
 
 void sl_watch_look(const sl_watch *watch, sl_reader_watch *out);
+/* The same, for the host. */
+void sl_watch_show(const sl_watch *watch, sluice_reading *out);
 /* True: quiet, and it stays so. False: a call is on; when it ends `closer` is to be told. */
 bool sl_watch_gate_close(sl_watch *watch, uint64_t round, sluice_pid closer);
 /* True: somebody waits for it. */

@@ -46,6 +46,8 @@ static const ProtobufCMessageDescriptor *const own_types[] = {
     &sluice__v1__goodbye_reply__descriptor,
     &sluice__v1__status_request__descriptor,
     &sluice__v1__status_reply__descriptor,
+    &sluice__v1__readers_request__descriptor,
+    &sluice__v1__readers_reply__descriptor,
     &sluice__v1__checkpoint_request__descriptor,
     &sluice__v1__checkpoint_reply__descriptor,
     &sluice__v1__gate_close__descriptor,

@@ -28,6 +28,7 @@ int sl_cli_failed(const sl_cli *cli, const char *what, const sluice_cause *cause
 int sl_command_exec(sl_cli *cli, int argc, char **argv);
 int sl_command_query(sl_cli *cli, int argc, char **argv);
 int sl_command_status(sl_cli *cli, int argc, char **argv);
+int sl_command_report(sl_cli *cli, int argc, char **argv);
 int sl_command_ping(sl_cli *cli, int argc, char **argv);
 int sl_command_keygen(sl_cli *cli, int argc, char **argv);
 int sl_command_bench(sl_cli *cli, int argc, char **argv);

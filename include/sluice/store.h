@@ -40,6 +40,23 @@ enum {
  * UNKNOWN or FATAL to everything from then on. */
 typedef void (*sluice_fatal_fn)(void *context, const sluice_cause *cause, int exit_code);
 
+/* What one reading connection runs at a moment. */
+typedef struct sluice_reading {
+    unsigned number;        /* readers first, then leased connections */
+    bool leased;            /* lent to clients of this process (local_lease); else a reader's own */
+    bool busy;              /* a snapshot is open; what follows is about it */
+    uint64_t age_us;        /* since it was opened */
+    uint64_t commit_number; /* the snapshot holds at least this group */
+    sluice_pid asker;       /* of whom the running request came from; 0: none yet */
+    uint64_t request;       /* the asker's number for it */
+    size_t statement_size;  /* of the whole text; 0: none yet */
+    char statement[129];    /* its beginning, NUL-terminated */
+} sluice_reading;
+
+/* Hears of a snapshot that is older than snapshot_warn_ms, once for each. Runs on the thread that reads, in the middle
+ * of its statement: it must be quick and must not call the store. */
+typedef void (*sluice_old_snapshot_fn)(void *context, const sluice_reading *reading);
+
 typedef struct sluice_store_options {
     const char *path;
     const char *name;                /* default "app" */
@@ -65,6 +82,9 @@ typedef struct sluice_store_options {
     uint32_t max_receipts;           /* unsettled receipts per client; default 4096 */
     const sluice_procedure *procedures; /* known from the first request on; borrowed while it opens */
     size_t n_procedures;
+    uint32_t snapshot_warn_ms;       /* a snapshot so old is counted and told to on_old_snapshot; default 1000 */
+    sluice_old_snapshot_fn on_old_snapshot; /* may be NULL */
+    void *old_snapshot_context;
     sluice_fatal_fn on_fatal;        /* default: _Exit(exit_code) */
     void *fatal_context;
 } sluice_store_options;
@@ -123,6 +143,7 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(gate_max_us, "longest time the gate stayed closed, microseconds")                                                \
     X(gate_timeouts, "times the gate was opened because somebody did not answer in time")                              \
     X(wal_full, "times writes began to be refused because the log was at its hard cap")                                \
+    X(snapshots_old, "snapshots that grew older than the age to warn at")                                              \
     X(snapshots_expired, "snapshots ended to let the WAL shrink")
 
 typedef struct sluice_store_stats {
@@ -133,6 +154,10 @@ typedef struct sluice_store_stats {
 
 /* Reads the counters; no message is sent, no lock taken. Threads: any. */
 SLUICE_API void sluice_store_stats_read(const sluice_store *store, sluice_store_stats *out);
+
+/* Shows what each reading connection runs now: fills at most `room` and returns how many there are. No connection waits
+ * for it. Threads: any. */
+SLUICE_API size_t sluice_store_readings(sluice_store *store, sluice_reading *out, size_t room);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #include "support/ask.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "actor_internal.h"
@@ -286,6 +287,67 @@ static void a_reader_in_a_long_query_does_not_look_idle(void **unused) {
     close_store();
 }
 
+static struct {
+    atomic_uint heard;
+    sluice_reading reading;
+} warned;
+
+static void on_old_snapshot(void *context, const sluice_reading *reading) {
+    assert_ptr_equal(context, &warned);
+    warned.reading = *reading;
+    atomic_fetch_add(&warned.heard, 1);
+}
+
+static void warn_early(sluice_store_options *options) {
+    options->snapshot_warn_ms = 50;
+    options->on_old_snapshot = on_old_snapshot;
+    options->old_snapshot_context = &warned;
+}
+
+static void the_monitor_shows_what_runs_and_warns_of_an_old_snapshot_once(void **unused) {
+    (void)unused;
+    sluice_cause cause;
+    atomic_store(&warned.heard, 0);
+    open_store(2, warn_early);
+    sluice_reading seen[3];
+    assert_int_equal(sluice_store_readings(f.store, seen, 3), 2);
+    for (unsigned i = 0; i < 2; i++) assert_true(seen[i].number == i && !seen[i].busy && !seen[i].leased);
+    /* A text that is cut must be cut between characters. */
+    const char *text = RUNAWAY " /* \xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
+                       "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9 */";
+    assert_true(strlen(text) > 129);
+    sluice_msg *request = support_query_new(), *reply = NULL;
+    uint64_t correlation;
+    assert_true(support_add(request, text, 0, NULL));
+    assert_int_equal(support_send_quiet(f.port, atomic_load(&f.store->readers[1]), &request, 60000, &correlation), 0);
+    sl_port_flush(f.port);
+    int64_t until = sl_now_ns() + INT64_C(20000000000);
+    while (atomic_load(&warned.heard) == 0) {
+        assert_true(sl_now_ns() < until);
+        sched_yield();
+    }
+    assert_int_equal(sluice_store_readings(f.store, seen, 1), 2); /* room for one */
+    assert_false(seen[0].busy);
+    assert_int_equal(sluice_store_readings(f.store, seen, 3), 2);
+    for (int i = 0; i < 2; i++) {
+        const sluice_reading *r = i == 0 ? &seen[1] : &warned.reading;
+        assert_true(r->busy && r->number == 1 && r->age_us >= 50000);
+        assert_true(r->asker == sl_port_pid(f.port) && r->request == correlation);
+        assert_int_equal(r->commit_number, stats_of().commit_number);
+        assert_int_equal(r->statement_size, strlen(text));
+        assert_true(strlen(r->statement) == 128 || strlen(r->statement) == 127);
+        assert_memory_equal(r->statement, text, strlen(r->statement));
+        assert_int_not_equal((unsigned char)r->statement[strlen(r->statement) - 1], 0xC3);
+    }
+    assert_int_equal(sl_readers_expire(f.store, INT64_MAX), 1);
+    assert_int_equal(support_wait_quiet(f.port, 20000, &reply, NULL, &cause), SLUICE_SNAPSHOT_EXPIRED);
+    assert_int_equal(atomic_load(&warned.heard), 1);
+    assert_int_equal(stats_of().snapshots_old, 1);
+    assert_int_equal(sluice_store_readings(f.store, seen, 3), 2);
+    assert_false(seen[1].busy);
+    close_store();
+}
+
 static void a_long_request_is_the_last_of_its_snapshot(void **unused) {
     (void)unused;
     sluice_cause cause;
@@ -392,6 +454,7 @@ int main(void) {
         cmocka_unit_test(a_runaway_query_ends_at_its_deadline_and_the_reader_serves_on),
         cmocka_unit_test(a_snapshot_that_is_expired_ends_with_its_own_error),
         cmocka_unit_test(a_reader_in_a_long_query_does_not_look_idle),
+        cmocka_unit_test(the_monitor_shows_what_runs_and_warns_of_an_old_snapshot_once),
         cmocka_unit_test(a_long_request_is_the_last_of_its_snapshot),
         cmocka_unit_test(the_gate_holds_reads_back_within_bounds_and_opens_by_itself),
         cmocka_unit_test(reads_that_wait_when_the_store_closes_are_answered),

@@ -172,6 +172,29 @@ static sluice_msg *query_reply(void) {
     return msg;
 }
 
+static sluice_msg *readers_reply(void) {
+    sluice_msg *msg = turned(&sluice__v1__readers_reply__descriptor);
+    Sluice__V1__ReadersReply *body = sluice_msg_body(msg);
+    Sluice__V1__Reading *readings = need(sluice_msg_alloc(msg, 2 * sizeof *readings));
+    body->readings = need(sluice_msg_alloc(msg, 2 * sizeof *body->readings));
+    for (unsigned i = 0; i < 2; i++) {
+        sluice__v1__reading__init(&readings[i]);
+        readings[i].number = i;
+        body->readings[i] = &readings[i];
+    }
+    readings[1].leased = readings[1].busy = true;
+    readings[1].age_us = 1500;
+    readings[1].commit_number = 1233;
+    readings[1].asker = UINT64_C(0x100000003);
+    readings[1].asker_name = need(sluice_msg_strdup(msg, "gateway"));
+    readings[1].request = 8;
+    readings[1].statement = bytes_of(msg, "SELECT 1");
+    readings[1].statement_size = 8;
+    body->n_readings = 2;
+    body->commit_number = 1234;
+    return msg;
+}
+
 static sluice_msg *error(void) {
     sluice_cause cause;
     (void)sluice_cause_set(&cause, SLUICE_CONSTRAINT, "UNIQUE constraint failed: t.id");
@@ -211,6 +234,7 @@ static const struct {
     {"transaction_end", transaction_end, "app/writer", 0},
     {"query_request", query_request, "app/readers", 16},
     {"query_reply", query_reply, "", 0},
+    {"readers_reply", readers_reply, "", 0},
     {"error", error, "", 0},
     {"unsupported", unsupported, "", 0},
     {"ping", ping, "", 0},

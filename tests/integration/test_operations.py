@@ -1,0 +1,59 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+# CTest: TIMEOUT=240
+"""What an operator does with a running sluiced: see what its readers run."""
+import json
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from daemon import PATIENCE, SLUICE, Daemon, command, holds, run, same, test  # noqa: E402
+
+RUNAWAY = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c"
+
+
+def sluice(url, *args):
+    return command("--connect", url, *args)
+
+
+def ok(url, *args):
+    ended = sluice(url, *args)
+    same(ended.code, 0, repr(ended))
+    return ended.out
+
+
+@test
+def report_readers_shows_the_statement_its_age_and_who_asked(directory):
+    with Daemon(os.path.join(directory, "a.db"), "--readers", "2") as daemon:
+        url = daemon.endpoints[0]
+        ok(url, "exec", "CREATE TABLE t(a)")
+        found = json.loads(ok(url, "--json", "report", "readers"))
+        same([(r["number"], r["kind"], r["busy"]) for r in found["readers"]],
+             [(0, "reader", False), (1, "reader", False)])
+        same(found["commit_number"], 1)
+        with subprocess.Popen([SLUICE, "--connect", url, "--timeout", "3000", "query", RUNAWAY],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runaway:
+            until = time.monotonic() + PATIENCE
+            busy = []
+            while not busy or busy[0]["age_ms"] < 100:
+                holds(time.monotonic() < until and runaway.poll() is None, found)
+                found = json.loads(ok(url, "--json", "report", "readers"))
+                busy = [r for r in found["readers"] if r["busy"]]
+            same(len(busy), 1, found)
+            same((busy[0]["statement"], busy[0]["statement_size"]), (RUNAWAY, len(RUNAWAY)))
+            same((busy[0]["asker_name"], busy[0]["commit_number"]), ("gateway", 1))
+            holds(busy[0]["request"] != 0, busy)
+            table = ok(url, "report", "readers")
+            holds("STATEMENT" in table and RUNAWAY in table and "gateway" in table and "idle" in table, table)
+            same(runaway.wait(PATIENCE), 1, "it ended at its deadline")
+        found = json.loads(ok(url, "--json", "report", "readers"))
+        same([r["busy"] for r in found["readers"]], [False, False])
+        same(json.loads(ok(url, "--json", "status"))["store"]["snapshots_old"], 1)
+        same(sluice(url, "report", "writers").code, 2)
+        same(sluice(url, "report").code, 2)
+
+
+if __name__ == "__main__":
+    run()
