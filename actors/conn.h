@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <sqlite3.h>
+#include <sluice/message.h>
 #include <sluice/store.h>
 #include "table.h"
 #include "sluice/v1/write.pb-c.h"
@@ -25,10 +26,10 @@ typedef enum sl_conn_role {
 
 /* What a client's statement may do. A statement's needs are found once, when it is compiled. */
 enum {
-    SL_RIGHT_READ = 1u << 0,
-    SL_RIGHT_WRITE = 1u << 1,
-    SL_RIGHT_DDL = 1u << 2, /* tables, indexes, views, triggers; ANALYZE, REINDEX */
-    SL_RIGHT_ALL = SL_RIGHT_READ | SL_RIGHT_WRITE | SL_RIGHT_DDL,
+    SL_RIGHT_READ = SLUICE_RIGHT_READ,
+    SL_RIGHT_WRITE = SLUICE_RIGHT_WRITE,
+    SL_RIGHT_DDL = SLUICE_RIGHT_ADMIN,
+    SL_RIGHT_ALL = SLUICE_RIGHT_ALL,
 };
 
 typedef struct sl_conn_options {

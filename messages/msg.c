@@ -23,6 +23,7 @@ sluice_msg *sl_msg_alloc_sized(size_t first_size, size_t arena_budget) {
     sluice_msg *msg = malloc(HEADER_SIZE + first_size);
     if (msg == NULL) return NULL;
     memset(msg, 0, sizeof *msg);
+    msg->rights = SLUICE_RIGHT_ALL;
     sl_arena_init(&msg->arena, (char *)msg + HEADER_SIZE, first_size, arena_budget);
     return msg;
 }
@@ -129,6 +130,7 @@ const char *sluice_msg_type_name(const sluice_msg *msg) { return msg->type != NU
 
 sluice_pid sluice_msg_from(const sluice_msg *msg) { return msg->from; }
 
+unsigned sluice_msg_rights(const sluice_msg *msg) { return msg->rights; }
 bool sluice_msg_is_ask(const sluice_msg *msg) { return (msg->flags & SL_MSG_ASK) != 0; }
 
 void *sluice_msg_alloc(sluice_msg *msg, size_t size) { return sl_arena_alloc(&msg->arena, size); }

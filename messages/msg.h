@@ -50,11 +50,13 @@ struct sluice_msg {
     sl_trace trace;
     bool shared;         /* charged to its sender's share of the mailbox as well */
     bool followed;       /* as taken from a fair mailbox: its sender has more waiting behind it */
+    uint8_t rights;      /* of the sender: SLUICE_RIGHT_ mask; all unless a gateway says less */
+    uint8_t user[16];    /* fingerprint of the sender's key; zeros: this user, on this host */
     sl_arena arena;
 };
 
 /* Header and first block together stay within 1032 bytes, the largest size glibc keeps in a thread's own cache. */
-#define SL_MSG_FIRST_BLOCK 768
+#define SL_MSG_FIRST_BLOCK 752
 
 /* Makes a message with no body yet (type NULL) and an arena budget in bytes (SIZE_MAX: none). NULL: out of memory. */
 sluice_msg *sl_msg_alloc(size_t arena_budget);

@@ -39,6 +39,17 @@ SLUICE_API sluice_pid sluice_msg_from(const sluice_msg *msg);
 /* Tells whether the sender waits for a reply. */
 SLUICE_API bool sluice_msg_is_ask(const sluice_msg *msg);
 
+/* What the sender of a message may do. All rights within the process, and for clients of the same user by ipc; for
+ * clients with a key what that key was given. An actor that acts for others asks before it does. */
+enum {
+    SLUICE_RIGHT_READ = 1u << 0,
+    SLUICE_RIGHT_WRITE = 1u << 1,
+    SLUICE_RIGHT_ADMIN = 1u << 2, /* tables, indexes, views, triggers; ANALYZE, REINDEX */
+    SLUICE_RIGHT_ALL = SLUICE_RIGHT_READ | SLUICE_RIGHT_WRITE | SLUICE_RIGHT_ADMIN,
+};
+/* The sender's rights, a SLUICE_RIGHT_ mask. */
+SLUICE_API unsigned sluice_msg_rights(const sluice_msg *msg);
+
 /* Allocates in the message's arena, aligned for any type, not zeroed; freed with the message. NULL if out of memory. */
 SLUICE_API void *sluice_msg_alloc(sluice_msg *msg, size_t size);
 /* Copies a string, or `size` bytes, into the message's arena. NULL if out of memory. */
