@@ -61,7 +61,7 @@
 
 /* Sends an answer that carries its correlation and flags; what cannot be delivered is counted. */
 static bool send_to_peer(sluice_gateway *self, sluice_actor *actor, sl_peer *peer, const sluice_msg *msg) {
-    sluice_err err = sl_endpoint_send(self->endpoint, peer, msg, sluice_actor_now_ns(actor));
+    sluice_err err = sl_endpoint_send(sl_peer_endpoint(peer), peer, msg, sluice_actor_now_ns(actor));
     if (err != SLUICE_OK) COUNT(self, dropped_unroutable);
     else self->answered_ns = sluice_actor_now_ns(actor);
     return err == SLUICE_OK;
@@ -296,14 +296,23 @@ static void on_request(sluice_gateway *self, sluice_actor *actor, sl_peer *peer,
 static void on_frames(sluice_gateway *self, sluice_actor *actor, const sl_incoming *incoming) {
     sl_peer *peer = incoming->peer;
     sluice_cause cause;
+    unsigned rights = 0;
+    uint8_t user[SL_USER_SIZE];
     if (sl_peer_barred(peer)) return;
+    if (!sl_gateway_recognise(self, incoming, &rights, user)) {
+        sluice_cause_set(&cause, SLUICE_FORBIDDEN, "the key is not listed, or no more");
+        reject(self, actor, peer, 0, &cause);
+        sl_endpoint_bar(sl_peer_endpoint(peer), peer, sluice_actor_now_ns(actor));
+        COUNT(self, cut_keys);
+        return;
+    }
     if (incoming->n_frames != 2) {
         sluice_cause_set(&cause, SLUICE_INVALID, "a message has two frames, envelope and body; this one had %u",
                          incoming->n_frames);
         reject(self, actor, peer, 0, &cause);
         if (incoming->n_frames > 2) {
             /* Whoever speaks another framing will not stop: no more of it is read. */
-            sl_endpoint_bar(self->endpoint, peer, sluice_actor_now_ns(actor));
+            sl_endpoint_bar(sl_peer_endpoint(peer), peer, sluice_actor_now_ns(actor));
             COUNT(self, barred);
         }
         return;
@@ -319,6 +328,8 @@ static void on_frames(sluice_gateway *self, sluice_actor *actor, const sl_incomi
         reject(self, actor, peer, correlation, &cause);
         return;
     }
+    msg->rights = (uint8_t)rights;
+    memcpy(msg->user, user, sizeof msg->user);
     on_request(self, actor, peer, &msg, address.to);
     sluice_msg_destroy(&msg);
 }
@@ -327,14 +338,19 @@ static void on_sweep(sluice_actor *actor, void *context);
 
 /* Copies what the endpoint counts, and sees to it that connections are looked after. */
 static void follow_connections(sluice_gateway *self, sluice_actor *actor, uint32_t wait_ms) {
-    const sl_endpoint_counters *counters = sl_endpoint_counters_of(self->endpoint);
-    SET(self, connections, counters->accepted);
-    SET(self, connections_open, counters->open);
-    SET(self, dropped_handshake, counters->dropped_handshake);
-    SET(self, dropped_oversize, counters->dropped_oversize);
-    SET(self, dropped_silent, counters->dropped_silent);
-    SET(self, accept_failed, counters->accept_failed);
-    if (self->sweep != 0 || counters->open == 0 || wait_ms == 0) return;
+    static const sl_endpoint_counters none;
+    const sl_endpoint_counters *plain = sl_endpoint_counters_of(self->plain);
+    const sl_endpoint_counters *curve = self->curve != NULL ? sl_endpoint_counters_of(self->curve) : &none;
+    SET(self, connections, plain->accepted + curve->accepted);
+    SET(self, connections_open, plain->open + curve->open);
+    SET(self, dropped_handshake, plain->dropped_handshake + curve->dropped_handshake);
+    SET(self, refused_key, curve->refused_key);
+    SET(self, refused_plain, curve->refused_plain);
+    SET(self, refused_server_key, curve->refused_server_key);
+    SET(self, dropped_oversize, plain->dropped_oversize + curve->dropped_oversize);
+    SET(self, dropped_silent, plain->dropped_silent + curve->dropped_silent);
+    SET(self, accept_failed, plain->accept_failed + curve->accept_failed);
+    if (self->sweep != 0 || plain->open + curve->open == 0 || wait_ms == 0) return;
     /* Without memory for a timer the next connection or message tries again. */
     (void)!sluice_timer_start(actor, wait_ms, 0, on_sweep, self, &self->sweep);
 }
@@ -342,23 +358,25 @@ static void follow_connections(sluice_gateway *self, sluice_actor *actor, uint32
 static void on_sweep(sluice_actor *actor, void *context) {
     sluice_gateway *self = context;
     self->sweep = 0;
-    uint32_t wait_ms = sl_endpoint_sweep(self->endpoint, sluice_actor_now_ns(actor));
-    follow_connections(self, actor, wait_ms);
+    int64_t now_ns = sluice_actor_now_ns(actor);
+    uint32_t plain = sl_endpoint_sweep(self->plain, now_ns);
+    uint32_t curve = self->curve != NULL ? sl_endpoint_sweep(self->curve, now_ns) : 0;
+    follow_connections(self, actor, plain == 0 || (curve != 0 && curve < plain) ? curve : plain);
 }
 
 static void on_monitor(sluice_actor *actor, void *socket, void *context) {
     sluice_gateway *self = context;
-    (void)socket;
-    sl_endpoint_poll_monitor(self->endpoint, sluice_actor_now_ns(actor));
+    bool plain = socket == sl_endpoint_monitor_socket(self->plain);
+    sl_endpoint_poll_monitor(plain ? self->plain : self->curve, sluice_actor_now_ns(actor));
     follow_connections(self, actor, 1);
 }
 
 static void on_messages(sluice_actor *actor, void *socket, void *context) {
     sluice_gateway *self = context;
-    (void)socket;
+    sl_endpoint *endpoint = socket == sl_endpoint_socket(self->plain) ? self->plain : self->curve;
     for (unsigned i = 0; i < FAIR_SHARE; i++) {
         sl_incoming incoming;
-        sluice_err err = sl_endpoint_recv(self->endpoint, sluice_actor_now_ns(actor), &incoming);
+        sluice_err err = sl_endpoint_recv(endpoint, sluice_actor_now_ns(actor), &incoming);
         if (err == SLUICE_TIMEOUT) break;
         if (err != SLUICE_OK) continue;
         on_frames(self, actor, &incoming);
@@ -442,7 +460,7 @@ static void on_drain_timeout(sluice_actor *actor, void *context) {
 
 static void drain(sluice_gateway *self, sluice_actor *actor, sl_gateway_command *command) {
     self->closing = true;
-    sl_endpoint_hide(self->endpoint);
+    sl_endpoint_hide(self->plain);
     self->draining = command;
     if (self->pending.n_used > 0 &&
         sluice_timer_start(actor, DRAIN_MS, 0, on_drain_timeout, self, &self->drain) != SLUICE_OK)
@@ -466,10 +484,15 @@ static void run_commands(sluice_gateway *self, sluice_actor *actor) {
             finish_command(self, command, SLUICE_CLOSED);
         } else if (command->verb == SL_GATEWAY_DRAIN) {
             drain(self, actor, command);
+        } else if (command->verb == SL_GATEWAY_RELOAD) {
+            atomic_fetch_add_explicit(&self->counters.cut_keys, sl_gateway_keys_use(self, &command->keyring),
+                                      memory_order_relaxed);
+            finish_command(self, command, SLUICE_OK);
         } else {
+            bool tcp = strncmp(command->url, "tcp://", 6) == 0;
             finish_command(self, command,
-                           sl_endpoint_bind(self->endpoint, command->url, command->resolved, sizeof command->resolved,
-                                            &command->cause));
+                           sl_endpoint_bind(tcp && self->curve != NULL ? self->curve : self->plain, command->url,
+                                            command->resolved, sizeof command->resolved, &command->cause));
         }
     }
 }
@@ -485,6 +508,26 @@ static int send_hwm(const sluice_gateway_options *options) {
     return (int)(most < SEND_HWM_MAX ? most : SEND_HWM_MAX);
 }
 
+static sluice_err watch(sluice_gateway *self, sluice_actor *actor, sl_endpoint *endpoint) {
+    if (endpoint == NULL) return SLUICE_OK;
+    sluice_err err = sl_actor_watch_socket(actor, sl_endpoint_socket(endpoint), on_messages, self);
+    if (err != SLUICE_OK) return err;
+    return sl_actor_watch_socket(actor, sl_endpoint_monitor_socket(endpoint), on_monitor, self);
+}
+
+static void unwatch(sluice_actor *actor, sl_endpoint *endpoint) {
+    if (endpoint == NULL) return;
+    sl_actor_unwatch_socket(actor, sl_endpoint_socket(endpoint));
+    sl_actor_unwatch_socket(actor, sl_endpoint_monitor_socket(endpoint));
+}
+
+static void close_endpoints(sluice_gateway *self, sluice_actor *actor, int linger_ms) {
+    unwatch(actor, self->plain);
+    unwatch(actor, self->curve);
+    sl_gateway_keys_close(self, actor, linger_ms);
+    sl_endpoint_close(&self->plain, linger_ms);
+}
+
 static sluice_err gateway_init(sluice_actor *actor, void *arg, sluice_cause *cause) {
     sluice_gateway *self = arg;
     sluice_actor_set_state(actor, self);
@@ -498,17 +541,15 @@ static sluice_err gateway_init(sluice_actor *actor, void *arg, sluice_cause *cau
         .recv_hwm = RECV_HWM,
         .max_unsent_bytes = self->options.max_unsent_bytes,
     };
-    sluice_err err = sl_endpoint_open(&options, &self->endpoint, cause);
-    if (err != SLUICE_OK) return err;
-    void *socket = sl_endpoint_socket(self->endpoint), *monitor = sl_endpoint_monitor_socket(self->endpoint);
-    err = sl_actor_watch_socket(actor, socket, on_messages, self);
-    if (err == SLUICE_OK && (err = sl_actor_watch_socket(actor, monitor, on_monitor, self)) == SLUICE_OK &&
-        (err = sluice_timer_start(actor, EXPIRY_MS, EXPIRY_MS, on_expiry, self, &self->expiry)) == SLUICE_OK)
-        return SLUICE_OK;
-    sl_actor_unwatch_socket(actor, socket);
-    sl_actor_unwatch_socket(actor, monitor);
-    sl_endpoint_close(&self->endpoint, 0);
-    return sluice_cause_set(cause, err, "out of memory for the gateway's sockets");
+    sluice_err err = sl_endpoint_open(&options, &self->plain, cause);
+    if (err == SLUICE_OK && self->keyring != NULL) err = sl_gateway_keys_open(self, actor, &options, cause);
+    if (err == SLUICE_OK && ((err = watch(self, actor, self->plain)) != SLUICE_OK ||
+                             (err = watch(self, actor, self->curve)) != SLUICE_OK ||
+                             (err = sluice_timer_start(actor, EXPIRY_MS, EXPIRY_MS, on_expiry, self, &self->expiry)) !=
+                                 SLUICE_OK))
+        sluice_cause_set(cause, err, "out of memory for the gateway's sockets");
+    if (err != SLUICE_OK) close_endpoints(self, actor, 0);
+    return err;
 }
 
 static sluice_err gateway_receive(sluice_actor *actor, sluice_msg **msg) {
@@ -538,10 +579,8 @@ static void gateway_stop(sluice_actor *actor, sluice_err why) {
     answer_all(self, actor);
     self->settled = true; /* no timer comes any more */
     drained_if_empty(self, actor);
-    sl_actor_unwatch_socket(actor, sl_endpoint_socket(self->endpoint));
-    sl_actor_unwatch_socket(actor, sl_endpoint_monitor_socket(self->endpoint));
     SET(self, connections_open, 0);
-    sl_endpoint_close(&self->endpoint, LINGER_MS);
+    close_endpoints(self, actor, LINGER_MS);
     sl_pending_fini(&self->pending);
     pthread_mutex_lock(&self->lock);
     self->ended = true;

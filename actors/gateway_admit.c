@@ -14,6 +14,9 @@
  *     ReadersRequest
  *     other types of sluice.v1     nobody
  *     types of the host's own      any registered name but the store's and the gateway's
+ *
+ * A WriteRequest and the host's own types need the write right, a QueryRequest the read right; what a statement needs
+ * beyond that is found out where it is compiled.
  */
 #include "gateway_internal.h"
 
@@ -68,14 +71,22 @@ static sluice_err check_goodbye(const sluice_msg *msg, sluice_cause *cause) {
                             request->client.len);
 }
 
+static sluice_err check_rights(const sluice_msg *msg, unsigned needs, sluice_cause *cause) {
+    if ((needs & ~sluice_msg_rights(msg)) == 0) return SLUICE_OK;
+    return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this key may not %s; whoever keeps the server's keys can give it the "
+                            "%s right", needs & SLUICE_RIGHT_WRITE ? "write" : "read",
+                            needs & SLUICE_RIGHT_WRITE ? "write" : "read");
+}
+
 static const struct {
     const ProtobufCMessageDescriptor *type;
     const char *receiver; /* end of the only name it may go to */
+    unsigned needs;       /* SLUICE_RIGHT_ mask; what its statements need beyond is the store's to ask */
     sluice_err (*check)(const sluice_msg *msg, sluice_cause *cause);
 } work[] = {
-    {&sluice__v1__write_request__descriptor, "/writer", check_write},
-    {&sluice__v1__goodbye__descriptor, "/writer", check_goodbye},
-    {&sluice__v1__query_request__descriptor, "/readers", check_query},
+    {&sluice__v1__write_request__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_write},
+    {&sluice__v1__goodbye__descriptor, "/writer", 0, check_goodbye},
+    {&sluice__v1__query_request__descriptor, "/readers", SLUICE_RIGHT_READ, check_query},
 };
 
 sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause *cause) {
@@ -86,7 +97,8 @@ sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause 
         if (!ends_with(to, work[i].receiver))
             return sluice_cause_set(cause, SLUICE_FORBIDDEN, "a %s goes to NAME%s, not to %s", type, work[i].receiver,
                                     to);
-        return work[i].check(msg, cause);
+        sluice_err err = check_rights(msg, work[i].needs, cause);
+        return err == SLUICE_OK ? work[i].check(msg, cause) : err;
     }
     static const char own[] = "sluice.v1.";
     if (strncmp(type, own, sizeof own - 1) == 0)
@@ -97,7 +109,7 @@ sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause 
                                 ends_with(to, "/writer") ? "sluice.v1.WriteRequest" : "sluice.v1.QueryRequest", type);
     if (ends_with(to, "/checkpointer"))
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s takes nothing from clients", to);
-    return SLUICE_OK;
+    return check_rights(msg, SLUICE_RIGHT_WRITE, cause);
 }
 
 /* ---- addresses ---- */
@@ -133,7 +145,7 @@ static bool host_of(const char *url, char *host, size_t size) {
     return true;
 }
 
-sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, sluice_cause *cause) {
+sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, bool has_keys, sluice_cause *cause) {
     if (strncmp(url, "ipc://", 6) == 0) return SLUICE_OK;
     if (strncmp(url, "tcp://", 6) != 0)
         return sluice_cause_set(cause, SLUICE_INVALID, "%.100s: an address is ipc://PATH or tcp://ADDRESS:PORT", url);
@@ -141,9 +153,11 @@ sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, sluice_ca
     if (!host_of(url, host, sizeof host))
         return sluice_cause_set(cause, SLUICE_INVALID, "%.100s: a TCP address is tcp://ADDRESS:PORT, port 0 to 65535 or *",
                                 url);
+    if (has_keys) return SLUICE_OK;
     if (!allow_plain)
         return sluice_cause_set(cause, SLUICE_FORBIDDEN,
-                                "%s: TCP without keys is off; allow plain TCP (loopback only), or use ipc://PATH", url);
+                                "%s: TCP without keys is off; give a directory of keys, allow plain TCP (loopback only), or "
+                                "use ipc://PATH", url);
     if (!is_loopback(host))
         return sluice_cause_set(cause, SLUICE_FORBIDDEN,
                                 "%s: plain TCP is for loopback addresses only (127.0.0.1, [::1], localhost), since anyone "

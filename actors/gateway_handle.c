@@ -46,6 +46,8 @@ static sluice_err check_options(const sluice_gateway_options *options, sluice_ca
         return sluice_cause_set(cause, SLUICE_INVALID, "max_inflight is at least 1, max_inflight_total at most 2^24");
     if (options->max_unsent_bytes == 0)
         return sluice_cause_set(cause, SLUICE_INVALID, "max_unsent_bytes is at least 1");
+    if (options->keys_directory != NULL && options->allow_plain)
+        return sluice_cause_set(cause, SLUICE_INVALID, "keys_directory and allow_plain exclude each other");
     if (options->handshake_ms == 0 || options->handshake_ms > 600000)
         return sluice_cause_set(cause, SLUICE_INVALID, "handshake_ms is 1 to 600000");
     return SLUICE_OK;
@@ -54,6 +56,7 @@ static sluice_err check_options(const sluice_gateway_options *options, sluice_ca
 static void handle_free(sluice_gateway *self) {
     for (size_t i = 0; i < self->n_endpoints; i++) free(self->endpoints[i]);
     free(self->endpoints);
+    free((char *)(uintptr_t)self->options.keys_directory);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->lock);
     free(self);
@@ -78,6 +81,12 @@ sluice_err sl_gateway_open_at(sluice_runtime *runtime, const sluice_gateway_opti
     self->options = *options;
     snprintf(self->name, sizeof self->name, "%s", options->name);
     self->options.name = self->name;
+    if (options->keys_directory != NULL) {
+        self->options.keys_directory = strdup(options->keys_directory);
+        err = self->options.keys_directory == NULL ? sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a gateway")
+                                                   : sl_gateway_keys_load(self, cause);
+        if (err != SLUICE_OK) goto fail;
+    }
     sluice_spec spec = {
         .behaviour = &sl_gateway_behaviour,
         .arg = self,
@@ -87,12 +96,13 @@ sluice_err sl_gateway_open_at(sluice_runtime *runtime, const sluice_gateway_opti
         .mailbox_messages = MAILBOX_MESSAGES,
     };
     err = sluice_spawn(runtime, &spec, &self->pid, cause);
-    if (err != SLUICE_OK) {
-        handle_free(self);
-        return err;
-    }
+    if (err != SLUICE_OK) goto fail;
     *out = self;
     return SLUICE_OK;
+fail:
+    sl_gateway_keys_drop(self);
+    handle_free(self);
+    return err;
 }
 
 sluice_err sluice_gateway_open(sluice_runtime *runtime, const sluice_gateway_options *options, sluice_gateway **out,
@@ -163,10 +173,32 @@ static sluice_err remember(sluice_gateway *self, const char *resolved, sluice_ca
 
 sluice_err sluice_gateway_listen(sluice_gateway *gateway, const char *url, sluice_cause *cause) {
     sl_gateway_command command = {.verb = SL_GATEWAY_LISTEN, .url = url};
-    sluice_err err = sl_gateway_admit_address(url, gateway->options.allow_plain, &command.cause);
+    sluice_err err = sl_gateway_admit_address(url, gateway->options.allow_plain,
+                                              gateway->options.keys_directory != NULL, &command.cause);
     if (err == SLUICE_OK) err = run(gateway, &command);
     if (err == SLUICE_OK) err = remember(gateway, command.resolved, &command.cause);
     if (err != SLUICE_OK && cause != NULL) *cause = command.cause;
+    return err;
+}
+
+sluice_err sluice_gateway_reload_keys(sluice_gateway *gateway, sluice_cause *cause) {
+    const char *directory = gateway->options.keys_directory;
+    if (directory == NULL) return sluice_cause_set(cause, SLUICE_INVALID, "the gateway was opened without keys");
+    sl_gateway_command command = {.verb = SL_GATEWAY_RELOAD};
+    unsigned n_refused = 0;
+    sluice_cause why = {.code = SLUICE_OK};
+    sluice_err err = sl_keyring_load(directory, &command.keyring, &n_refused, &why);
+    if (err == SLUICE_OK) {
+        err = run(gateway, &command);
+        sl_keyring_destroy(&command.keyring); /* still there if the command was not carried out */
+        if (err != SLUICE_OK) why = command.cause;
+    }
+    if (err == SLUICE_OK && n_refused > 0) {
+        char context[64];
+        snprintf(context, sizeof context, "left out, with %u more", n_refused - 1);
+        err = sluice_cause_wrap(&why, n_refused > 1 ? context : "left out");
+    }
+    if (err != SLUICE_OK && cause != NULL) *cause = why;
     return err;
 }
 

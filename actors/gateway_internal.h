@@ -12,6 +12,7 @@
 #include "actor_internal.h"
 #include "codec.h"
 #include "endpoint.h"
+#include "zap.h"
 
 /* ---- what is in flight (gateway_pending.c) ---- */
 
@@ -45,21 +46,24 @@ bool sl_pending_take_expired(sl_pending *self, int64_t now_ns, uint32_t *positio
 
 /* ---- what may pass (gateway_admit.c) ---- */
 
-/* Decides whether a request of this type may go to `to`, and whether it is complete. Borrows all.
+/* Decides whether a request of this type may go to `to` with the rights in its header, and whether it is complete. Borrows
+ * all.
  * Errors: FORBIDDEN (with what to use instead), INVALID. */
 SLUICE_NODISCARD sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause *cause);
 /* Decides whether a gateway may listen there. Threads: any. Errors: INVALID, FORBIDDEN. */
-SLUICE_NODISCARD sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, sluice_cause *cause);
+SLUICE_NODISCARD sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, bool has_keys,
+                                                     sluice_cause *cause);
 
 /* ---- the gateway ---- */
 
-typedef enum sl_gateway_verb { SL_GATEWAY_LISTEN, SL_GATEWAY_DRAIN } sl_gateway_verb;
+typedef enum sl_gateway_verb { SL_GATEWAY_LISTEN, SL_GATEWAY_RELOAD, SL_GATEWAY_DRAIN } sl_gateway_verb;
 
 /* What a foreign thread asks of the actor. Lives on that thread's stack; it waits until `done`. */
 typedef struct sl_gateway_command {
     struct sl_gateway_command *next;
     sl_gateway_verb verb;
     const char *url;    /* LISTEN */
+    sl_keyring *keyring; /* RELOAD: taken by the actor if it succeeds */
     sluice_err err;
     sluice_cause cause;
     char resolved[256]; /* LISTEN: where clients find it */
@@ -78,6 +82,7 @@ struct sluice_gateway {
     sluice_store *store;
     sluice_gateway_options options;
     char name[SL_WIRE_NAME_MAX + 1];
+    char secret_key[SL_KEY_TEXT_SIZE]; /* wiped once the endpoint has it */
     sluice_pid pid;
 
     /* any thread */
@@ -92,7 +97,11 @@ struct sluice_gateway {
     size_t n_endpoints;
 
     /* the actor's own */
-    sl_endpoint *endpoint;
+    sl_endpoint *plain; /* ipc, and TCP that was allowed without keys */
+    sl_endpoint *curve; /* TCP with keys; NULL: there are none */
+    sl_zap *zap;
+    sl_keyring *keyring;
+    uint64_t round;     /* of keyrings, from 1 */
     sl_pending pending;
     sl_limits limits;
     sluice_timer sweep, expiry, drain;
@@ -101,6 +110,23 @@ struct sluice_gateway {
     int64_t answered_ns; /* when the latest answer left */
     sl_gateway_command *draining; /* waits for the last answers */
 };
+
+/* ---- keys (gateway_keys.c) ---- */
+
+/* Reads keys_directory into the handle, before the actor starts. Threads: the host's. */
+SLUICE_NODISCARD sluice_err sl_gateway_keys_load(sluice_gateway *self, sluice_cause *cause);
+/* Gives what load read back, if the actor never started. */
+void sl_gateway_keys_drop(sluice_gateway *self);
+/* Opens the ZAP handler, then the CURVE endpoint. options: as for the plain one. */
+SLUICE_NODISCARD sluice_err sl_gateway_keys_open(sluice_gateway *self, sluice_actor *actor,
+                                                 const sl_endpoint_options *options, sluice_cause *cause);
+void sl_gateway_keys_close(sluice_gateway *self, sluice_actor *actor, int linger_ms);
+/* Finds out whose message it is. False: a key that is not listed, or no more; else the message's rights and user are to
+ * be these. */
+bool sl_gateway_recognise(const sluice_gateway *self, const sl_incoming *incoming, unsigned *rights,
+                          uint8_t user[SL_USER_SIZE]);
+/* Takes the keyring; cuts who is not in it. Returns how many. */
+unsigned sl_gateway_keys_use(sluice_gateway *self, sl_keyring **keyring);
 
 /* The actor's behaviour; its arg is the handle. */
 extern const sluice_behaviour sl_gateway_behaviour;

@@ -210,7 +210,7 @@ static bool admit_receipt(sl_group *self, sl_slot *slot, int64_t now_ns) {
         (void)sluice_cause_set(&cause, SLUICE_NOMEM, "out of memory");
         goto refuse;
     }
-    switch (sl_receipts_check(self->receipts, identity, place, now_ns, &check, &cause)) {
+    switch (sl_receipts_check(self->receipts, identity, slot->request->user, place, now_ns, &check, &cause)) {
     case SL_VERDICT_RUN: slot->session = check.session; return true;
     case SL_VERDICT_SAME:
         if (memcmp(self->slots[check.slot].digest, slot->digest, sizeof slot->digest) != 0) {

@@ -99,7 +99,7 @@ static sluice_err run_one(sl_reading *reading, const sluice_msg *request, const 
         return sluice_cause_set(cause, SLUICE_INVALID, "a read has no number of changes to expect");
     if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
         return sluice_cause_set(cause, SLUICE_READ_ONLY, "a procedure is called by a write");
-    sluice_err err = sl_conn_prepare(reading->conn, in->sql.data, in->sql.len, SL_RIGHT_ALL, &statement, cause);
+    sluice_err err = sl_conn_prepare(reading->conn, in->sql.data, in->sql.len, request->rights, &statement, cause);
     if (err != SLUICE_OK) return err;
     sl_watch_note(reading->watch, request->from, request->correlation, in->sql.data, in->sql.len);
     return sl_conn_run(reading->conn, statement, in, run, cause);

@@ -21,7 +21,9 @@
  *  5. RUNNING (in the same group): executed once, both answered; ID_REUSED if the digests differ.
  *  6. REFUSED with attempt >= this attempt: STALE. The client was told a definite no up to that attempt, so a copy of
  *     it that was still on its way must not run. This memory is not kept over a restart of the store.
- *  7. max_receipts entries unsettled: QUOTA. Sessions over N_LIVE_MAX: QUOTA.
+ *  7. A session is its maker's, known by the fingerprint of the key (zeros: this user on this host): to everybody else
+ *     FORBIDDEN, whatever its state.
+ *  8. max_receipts entries unsettled: QUOTA. Sessions over N_LIVE_MAX: QUOTA.
  *
  * Invariants
  *  1. A receipt row is written in the transaction of its request, and a session's row no later than its first answer.
@@ -52,7 +54,7 @@ typedef struct entry {
 } entry;
 
 struct sl_session {
-    uint8_t client[16];
+    uint8_t name[32]; /* the client's id, and behind it the user */
     int64_t id; /* row */
     uint64_t ack_upto;
     int64_t last_ns;
@@ -159,14 +161,14 @@ static sl_session **bucket_of(const sl_receipts *self, const uint8_t client[16])
 
 static sl_session *find_session(const sl_receipts *self, const uint8_t client[16]) {
     sl_session *session = *bucket_of(self, client);
-    while (session != NULL && memcmp(session->client, client, 16) != 0) session = session->chain;
+    while (session != NULL && memcmp(session->name, client, 16) != 0) session = session->chain;
     return session;
 }
 
 static sl_session *add_session(sl_receipts *self, const uint8_t client[16], int64_t id) {
     sl_session *session = calloc(1, sizeof *session);
     if (session == NULL) return NULL;
-    memcpy(session->client, client, 16);
+    memcpy(session->name, client, 16);
     session->id = id;
     sl_session **bucket = bucket_of(self, client);
     session->chain = *bucket;
@@ -261,7 +263,7 @@ static void forget_oldest_ended(sl_receipts *self) {
     if (session->dirty || session->written_now) return; /* its end is not on disk yet; the next time */
     if (session->in_file) (void)id_push(&self->forgotten, session->id);
     list_remove(&self->ended, session);
-    sl_session **at = bucket_of(self, session->client);
+    sl_session **at = bucket_of(self, session->name);
     while (*at != session) at = &(*at)->chain;
     *at = session->chain;
     free(session);
@@ -289,9 +291,11 @@ static void end_session(sl_receipts *self, sl_session *session) {
     }
 }
 
-void sl_receipts_goodbye(sl_receipts *self, const uint8_t client[16]) {
+sluice_err sl_receipts_goodbye(sl_receipts *self, const uint8_t client[16], const uint8_t user[16]) {
     sl_session *session = find_session(self, client);
+    if (session != NULL && memcmp(session->name + 16, user, 16) != 0) return SLUICE_FORBIDDEN; /* rule 7 */
     if (session != NULL && !session->ended) end_session(self, session);
+    return SLUICE_OK;
 }
 
 void sl_receipts_expire(sl_receipts *self, int64_t now_ns) {
@@ -308,10 +312,12 @@ size_t sl_receipts_sessions(const sl_receipts *self) { return self->live.n; }
 
 /* ---- judging ---- */
 
-static sluice_err find_or_make(sl_receipts *self, const sl_identity *identity, int64_t now_ns, sl_session **out,
-                               sluice_cause *cause) {
+static sluice_err find_or_make(sl_receipts *self, const sl_identity *identity, const uint8_t user[16], int64_t now_ns,
+                               sl_session **out, sluice_cause *cause) {
     sl_session *session = find_session(self, identity->client);
-    if (session == NULL) {
+    if (session != NULL && memcmp(session->name + 16, user, 16) != 0) { /* rule 7 */
+        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "the session is another user's; a client chooses its id at random");
+    } else if (session == NULL) {
         if (identity->ack_upto > 0) /* rule 2 */
             return sluice_cause_set(cause, SLUICE_SESSION_EXPIRED, "this store does not know the client's session any "
                                     "more; begin a new one");
@@ -319,6 +325,7 @@ static sluice_err find_or_make(sl_receipts *self, const sl_identity *identity, i
             return sluice_cause_set(cause, SLUICE_QUOTA, "%u sessions are open; clients must say goodbye", N_LIVE_MAX);
         session = add_session(self, identity->client, self->next_session_id);
         if (session == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+        memcpy(session->name + 16, user, 16);
         self->next_session_id++;
         list_push(&self->live, session);
     } else if (session->ended) { /* rule 1 */
@@ -332,11 +339,11 @@ static sluice_err find_or_make(sl_receipts *self, const sl_identity *identity, i
     return SLUICE_OK;
 }
 
-sl_verdict sl_receipts_check(sl_receipts *self, const sl_identity *identity, uint32_t slot, int64_t now_ns,
-                             sl_receipt_check *out, sluice_cause *cause) {
+sl_verdict sl_receipts_check(sl_receipts *self, const sl_identity *identity, const uint8_t user[16], uint32_t slot,
+                             int64_t now_ns, sl_receipt_check *out, sluice_cause *cause) {
     memset(out, 0, sizeof *out);
     sl_session *session = NULL;
-    if (find_or_make(self, identity, now_ns, &session, cause) != SLUICE_OK) return SL_VERDICT_REFUSED;
+    if (find_or_make(self, identity, user, now_ns, &session, cause) != SLUICE_OK) return SL_VERDICT_REFUSED;
     if (identity->ack_upto > session->ack_upto) {
         session->ack_upto = identity->ack_upto;
         settle(self, session);
@@ -362,7 +369,7 @@ sl_verdict sl_receipts_check(sl_receipts *self, const sl_identity *identity, uin
         return SL_VERDICT_REFUSED;
     }
     if (found == NULL) {
-        if (session->n - session->first >= self->store->options.max_receipts) { /* rule 7 */
+        if (session->n - session->first >= self->store->options.max_receipts) { /* rule 8 */
             (void)sluice_cause_set(cause, SLUICE_QUOTA, "%zu answers are not settled; raise ack_upto",
                                    session->n - session->first);
             return SL_VERDICT_REFUSED;
@@ -445,11 +452,17 @@ sluice_err sl_receipts_read(sl_receipts *self, int64_t receipt_id, const uint8_t
     return err;
 }
 
+/* Bytes of the session's name in its row: without the user if that is ourselves. */
+static int name_size(const sl_session *session) {
+    static const uint8_t ourselves[16];
+    return memcmp(session->name + 16, ourselves, 16) == 0 ? 16 : 32;
+}
+
 sluice_err sl_receipts_persist(sl_receipts *self, sl_session *session, sluice_cause *cause) {
     if (session->in_file) return SLUICE_OK;
     sqlite3_stmt *stmt = self->insert_session;
     sqlite3_bind_int64(stmt, 1, session->id);
-    sqlite3_bind_blob(stmt, 2, session->client, 16, SQLITE_STATIC);
+    sqlite3_bind_blob(stmt, 2, session->name, name_size(session), SQLITE_STATIC);
     sqlite3_bind_int64(stmt, 3, (int64_t)session->ack_upto);
     sqlite3_bind_int64(stmt, 4, session->ended ? 1 : 0);
     sluice_err err = run_once(self, stmt, cause);
@@ -578,9 +591,12 @@ void sl_receipts_destroy(sl_receipts **receipts) {
 }
 
 static sluice_err load_session(sl_receipts *self, sqlite3_stmt *stmt, int64_t now_ns, sluice_cause *cause) {
-    if (sqlite3_column_bytes(stmt, 1) != 16) return SLUICE_OK; /* not one of ours: leave it alone */
-    sl_session *session = add_session(self, sqlite3_column_blob(stmt, 1), sqlite3_column_int64(stmt, 0));
+    int size = sqlite3_column_bytes(stmt, 1);
+    const uint8_t *name = sqlite3_column_blob(stmt, 1);
+    if (size != 16 && size != 32) return SLUICE_OK; /* not one of ours: leave it alone */
+    sl_session *session = add_session(self, name, sqlite3_column_int64(stmt, 0));
     if (session == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    if (size == 32) memcpy(session->name + 16, name + 16, 16);
     session->in_file = true;
     session->ack_upto = (uint64_t)sqlite3_column_int64(stmt, 2);
     session->ended = sqlite3_column_int(stmt, 3) != 0;

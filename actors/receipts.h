@@ -34,9 +34,10 @@ typedef struct sl_receipt_check {
     uint32_t slot;       /* with SAME */
 } sl_receipt_check;
 
-/* Judges a request that wants a receipt. With RUN it is entered as running in `slot` of the group. */
-sl_verdict sl_receipts_check(sl_receipts *receipts, const sl_identity *identity, uint32_t slot, int64_t now_ns,
-                             sl_receipt_check *out, sluice_cause *cause);
+/* Judges a request that wants a receipt, of `user` (sluice_msg.user). With RUN it is entered as running in `slot` of the
+ * group. */
+sl_verdict sl_receipts_check(sl_receipts *receipts, const sl_identity *identity, const uint8_t user[16], uint32_t slot,
+                             int64_t now_ns, sl_receipt_check *out, sluice_cause *cause);
 
 /* Writes the receipt row, in the transaction. Gives: *receipt_id. Errors: as a statement; TOO_BIG (result). */
 SLUICE_NODISCARD sluice_err sl_receipts_insert(sl_receipts *receipts, sl_session *session, uint64_t sequence,
@@ -61,8 +62,9 @@ SLUICE_NODISCARD sluice_err sl_receipts_housekeep(sl_receipts *receipts, sluice_
 void sl_receipts_committed(sl_receipts *receipts);
 void sl_receipts_rolled_back(sl_receipts *receipts);
 
-/* The client says it is done: the session ends. */
-void sl_receipts_goodbye(sl_receipts *receipts, const uint8_t client[16]);
+/* The client says it is done: the session ends. Errors: FORBIDDEN (it is another user's; nothing was done). */
+SLUICE_NODISCARD sluice_err sl_receipts_goodbye(sl_receipts *receipts, const uint8_t client[16],
+                                                const uint8_t user[16]);
 /* Ends sessions that were silent for longer than session_ttl_ms. */
 void sl_receipts_expire(sl_receipts *receipts, int64_t now_ns);
 size_t sl_receipts_sessions(const sl_receipts *receipts);

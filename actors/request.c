@@ -113,8 +113,7 @@ static sluice_err run_statement(sl_group *group, sl_slot *slot, const Sluice__V1
     if (in->what_case == SLUICE__V1__STATEMENT__WHAT_PROCEDURE)
         return run_procedure(group, slot, in, run, must_undo, cause);
     sl_conn *conn = group->options.conn;
-    unsigned rights = SL_RIGHT_ALL; /* whoever reaches the writer now is admin */
-    sluice_err err = sl_conn_prepare(conn, in->sql.data, in->sql.len, rights, &statement, cause);
+    sluice_err err = sl_conn_prepare(conn, in->sql.data, in->sql.len, slot->request->rights, &statement, cause);
     if (err != SLUICE_OK) return err;
     if (statement->n_columns > 0 && (err = make_reply(slot, run, cause)) != SLUICE_OK) return err;
     err = sl_conn_run(conn, statement, in, run, cause);

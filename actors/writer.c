@@ -208,7 +208,10 @@ static void on_goodbye(writer *w, sluice_msg **msg) {
         refuse(w, msg, SLUICE_INVALID, "a client id has 16 bytes");
         return;
     }
-    sl_receipts_goodbye(sl_group_receipts(w->group), body->client.data);
+    if (sl_receipts_goodbye(sl_group_receipts(w->group), body->client.data, (*msg)->user) != SLUICE_OK) {
+        refuse(w, msg, SLUICE_FORBIDDEN, "the session is another user's");
+        return;
+    }
     if (!sluice_msg_is_ask(*msg)) return;
     if (sl_msg_turn(*msg, &sluice__v1__goodbye_reply__descriptor) == SLUICE_OK)
         send_answer(w, msg);

@@ -16,7 +16,10 @@
  *  5. An ipc socket file is ours from its first moment: its mode is set on the descriptor before it is bound, so that it
  *     is never open to others, not even for an instant. (ZeroMQ itself would make it 0755, and unlink whatever was
  *     there before.) Hence ZMQ_USE_FD.
- *  6. The monitor's pipe has no high-water mark: a full one would block ZeroMQ's I/O thread, and with it all peers.
+ *  6. A CURVE endpoint names a peer's key only from what ZeroMQ's ZAP client attached to the message; a NULL peer could
+ *     say any User-Id of itself, so there it is never read. Replies go by routing id, which a peer may choose: to a CURVE
+ *     peer whose connection has ended nothing is sent, lest another key have taken its id.
+ *  7. The monitor's pipe has no high-water mark: a full one would block ZeroMQ's I/O thread, and with it all peers.
  *
  * Stop order: socket files, monitor, connection handles, socket. The socket closes with its listeners and connections at
  * once: zmq_unbind before that would end the connections of the listener without their last replies.
@@ -41,14 +44,17 @@ _Static_assert(sizeof(zmq_msg_t) <= sizeof(((sl_incoming *)0)->storage[0]), "roo
 #define HEARTBEAT_TIMEOUT_MS 6000
 #define ACCOUNTED_BYTES 1024u
 #define LISTEN_BACKLOG 1024
+#define CURVE_BYTES 33 /* that a frame is longer by, encrypted: name 8, nonce 8, authenticator 16, flags 1 */
+#define ENFORCE_DOMAIN 93 /* ZMQ_ZAP_ENFORCE_DOMAIN, which zmq.h names in draft builds only */
 
 /* ---- peers ---- */
 
-sl_peer *sl_peer_new(const void *id, size_t size) {
+sl_peer *sl_peer_new(sl_endpoint *endpoint, const void *id, size_t size) {
     sl_peer *self = calloc(1, sizeof *self);
     if (self == NULL) return NULL;
     atomic_init(&self->references, 1);
     atomic_init(&self->unsent, 0);
+    self->endpoint = endpoint;
     self->fd = -1;
     self->id_size = (uint8_t)(size < SL_PEER_ID_MAX ? size : SL_PEER_ID_MAX);
     memcpy(self->id, id, self->id_size);
@@ -67,6 +73,8 @@ void sl_peer_drop(sl_peer **peer) {
 }
 
 size_t sl_peer_unsent(const sl_peer *peer) { return atomic_load_explicit(&peer->unsent, memory_order_relaxed); }
+sl_endpoint *sl_peer_endpoint(const sl_peer *peer) { return peer->endpoint; }
+sl_standing *sl_peer_standing(sl_peer *peer) { return &peer->standing; }
 uint32_t *sl_peer_in_flight(sl_peer *peer) { return &peer->in_flight; }
 bool sl_peer_barred(const sl_peer *peer) { return peer->barred; }
 
@@ -76,6 +84,31 @@ static sluice_err system_error(sluice_cause *cause, int code, const char *what) 
     sluice_err err = sluice_cause_set(cause, SLUICE_SYSTEM, "%s: %s", what, zmq_strerror(code));
     if (cause != NULL) cause->sys_errno = code;
     return err;
+}
+
+/* Switches CURVE on, and makes sure that it is: with an empty domain, or a libzmq that does not know the option, every
+ * client that has our public key would come in. */
+static sluice_err set_curve(sl_endpoint *self, sluice_cause *cause) {
+    const sl_endpoint_options *options = &self->options;
+    int yes = 1, enforced = 0, mechanism = 0;
+    char domain[64] = "";
+    size_t size = sizeof(int), domain_size = sizeof domain;
+    if (zmq_setsockopt(self->socket, ZMQ_CURVE_SERVER, &yes, sizeof yes) != 0)
+        return sluice_cause_set(cause, SLUICE_UNSUPPORTED, "this libzmq has no CURVE: %s", zmq_strerror(errno));
+    if (zmq_setsockopt(self->socket, ZMQ_CURVE_SECRETKEY, options->secret_key, SL_KEY_TEXT_SIZE) != 0)
+        return sluice_cause_set(cause, SLUICE_INVALID, "the server's secret key is no key");
+    if (options->zap_domain[0] == '\0' ||
+        zmq_setsockopt(self->socket, ZMQ_ZAP_DOMAIN, options->zap_domain, strlen(options->zap_domain)) != 0 ||
+        zmq_getsockopt(self->socket, ZMQ_ZAP_DOMAIN, domain, &domain_size) != 0 ||
+        strcmp(domain, options->zap_domain) != 0)
+        return sluice_cause_set(cause, SLUICE_UNSUPPORTED, "the domain of keys could not be set");
+    if (zmq_setsockopt(self->socket, ENFORCE_DOMAIN, &yes, sizeof yes) != 0 ||
+        zmq_getsockopt(self->socket, ENFORCE_DOMAIN, &enforced, &size) != 0 || enforced != 1)
+        return sluice_cause_set(cause, SLUICE_UNSUPPORTED, "this libzmq does not enforce the check of keys");
+    size = sizeof mechanism;
+    if (zmq_getsockopt(self->socket, ZMQ_MECHANISM, &mechanism, &size) != 0 || mechanism != ZMQ_CURVE)
+        return sluice_cause_set(cause, SLUICE_UNSUPPORTED, "CURVE is not on after it was switched on");
+    return SLUICE_OK;
 }
 
 static sluice_err set_options(sl_endpoint *self, sluice_cause *cause) {
@@ -98,9 +131,11 @@ static sluice_err set_options(sl_endpoint *self, sluice_cause *cause) {
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         if (zmq_setsockopt(self->socket, settings[i].option, &settings[i].value, sizeof(int)) != 0)
             return system_error(cause, errno, "cannot set a socket option");
-    int64_t max_bytes = (int64_t)options->max_message_bytes;
+    /* The limit is on what is on the wire, and an encrypted frame is a little longer there. */
+    int64_t max_bytes = (int64_t)options->max_message_bytes + (self->curve ? CURVE_BYTES : 0);
     if (zmq_setsockopt(self->socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes) != 0)
         return system_error(cause, errno, "cannot set the message size limit");
+    if (self->curve) return set_curve(self, cause);
     /* A peer on an ipc socket is somebody with our own user id, asked from the kernel. */
     uid_t uid = geteuid();
     if (zmq_setsockopt(self->socket, ZMQ_IPC_FILTER_UID, &uid, sizeof uid) != 0)
@@ -134,6 +169,7 @@ sluice_err sl_endpoint_open(const sl_endpoint_options *options, sl_endpoint **ou
     sl_endpoint *self = calloc(1, sizeof *self);
     if (self == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for an endpoint");
     self->options = *options;
+    self->curve = options->secret_key != NULL;
     self->fresh = -1;
     sluice_err err = SLUICE_OK;
     self->socket = zmq_socket(options->zmq_context, ZMQ_ROUTER);
@@ -141,7 +177,9 @@ sluice_err sl_endpoint_open(const sl_endpoint_options *options, sl_endpoint **ou
         err = system_error(cause, errno, "cannot make a socket");
         goto fail;
     }
-    if ((err = set_options(self, cause)) != SLUICE_OK) goto fail;
+    err = set_options(self, cause);
+    self->options.secret_key = NULL; /* only borrowed */
+    if (err != SLUICE_OK) goto fail;
     if ((err = open_monitor(self, cause)) != SLUICE_OK) goto fail;
     *out = self;
     return SLUICE_OK;
@@ -316,7 +354,16 @@ sluice_err sl_endpoint_bind(sl_endpoint *endpoint, const char *url, char *resolv
 /* ---- receive ---- */
 
 /* Wire bytes of one frame, as ZMTP 3 frames it. */
-static uint64_t wire_size(size_t size) { return (uint64_t)size + (size > 255 ? 9 : 2); }
+static uint64_t wire_size(const sl_endpoint *self, size_t size) {
+    if (self->curve) size += CURVE_BYTES;
+    return (uint64_t)size + (size > 255 ? 9 : 2);
+}
+
+/* The key that ZeroMQ attached to the last frame kept. NULL: none. */
+static const char *key_of(const sl_endpoint *self, sl_incoming *incoming) {
+    if (!self->curve || incoming->n_kept == 0) return NULL;
+    return zmq_msg_gets((zmq_msg_t *)(void *)incoming->storage[incoming->n_kept - 1].bytes, "User-Id");
+}
 
 /* Finds or makes the peer a message came from, and keeps the connection's account. Gives: a reference; NULL: no
  * memory. */
@@ -325,7 +372,7 @@ static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint
     if (fd < 0) {
         /* ZMTP 1 or 2, which tell nothing of themselves and know no security, or HTTP that looks like it. Nothing of it
          * is heard; ZeroMQ ends it when the handshake's time is up. */
-        sl_peer *stranger = sl_peer_new(zmq_msg_data(id), zmq_msg_size(id));
+        sl_peer *stranger = sl_peer_new(self, zmq_msg_data(id), zmq_msg_size(id));
         if (stranger != NULL) stranger->barred = true;
         return stranger;
     }
@@ -336,7 +383,7 @@ static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint
         connection = sl_connection_find(self, fd);
     }
     size_t size = zmq_msg_size(id);
-    if (connection == NULL) return sl_peer_new(zmq_msg_data(id), size);
+    if (connection == NULL) return sl_peer_new(self, zmq_msg_data(id), size);
     connection->delivered += bytes;
     connection->heard_ns = now_ns;
     sl_peer *peer = connection->peer;
@@ -347,7 +394,7 @@ static sl_peer *peer_of(sl_endpoint *self, zmq_msg_t *id, zmq_msg_t *frame, uint
         peer = NULL;
     }
     if (peer == NULL) {
-        if ((peer = sl_peer_new(zmq_msg_data(id), size)) == NULL) return NULL;
+        if ((peer = sl_peer_new(self, zmq_msg_data(id), size)) == NULL) return NULL;
         peer->fd = fd;
         connection->peer = peer;
     }
@@ -373,7 +420,7 @@ sluice_err sl_endpoint_recv(sl_endpoint *endpoint, int64_t now_ns, sl_incoming *
         lost = zmq_msg_recv(frame, endpoint->socket, ZMQ_DONTWAIT) < 0;
         more = !lost && zmq_msg_more(frame) != 0;
         if (!lost) {
-            bytes += wire_size(zmq_msg_size(frame));
+            bytes += wire_size(endpoint, zmq_msg_size(frame));
             out->n_frames++;
         }
         if (frame == &extra || lost) {
@@ -391,6 +438,7 @@ sluice_err sl_endpoint_recv(sl_endpoint *endpoint, int64_t now_ns, sl_incoming *
         sl_incoming_fini(out);
         return SLUICE_NOMEM;
     }
+    out->key = key_of(endpoint, out);
     return SLUICE_OK;
 }
 
@@ -445,6 +493,10 @@ sluice_err sl_endpoint_send(sl_endpoint *endpoint, sl_peer *peer, const sluice_m
     size_t size = sl_wire_body_size(msg);
     if (size > INT32_MAX) return SLUICE_TOO_BIG;
     if (sl_peer_unsent(peer) > endpoint->options.max_unsent_bytes) return SLUICE_OVERLOADED;
+    if (endpoint->curve) { /* invariant 6 */
+        sl_endpoint_poll_monitor(endpoint, now_ns);
+        if (peer->fd < 0) return SLUICE_UNREACHABLE;
+    }
     uint8_t packed[SL_WIRE_ENVELOPE_MAX];
     size_t packed_size = sl_wire_pack_envelope(msg, "", 0, now_ns, packed);
     zmq_msg_t envelope, body;

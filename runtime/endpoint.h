@@ -9,6 +9,7 @@
 #define SL_ENDPOINT_H
 
 #include "codec.h"
+#include "keys.h"
 
 typedef struct sl_endpoint sl_endpoint;
 
@@ -18,9 +19,13 @@ typedef struct sl_endpoint_options {
     int handshake_ms;         /* a connection that has not greeted by then is dropped */
     int send_hwm, recv_hwm;   /* messages per peer; replies over it are refused, never queued without bound */
     size_t max_unsent_bytes;  /* of replies one peer has not taken; more are refused */
+    const char *secret_key;   /* of the server, 40 letters: all connections are CURVE; NULL: none is (borrowed) */
+    const char *zap_domain;   /* with secret_key: whom the ZAP handler knows it by, not "" */
 } sl_endpoint_options;
 
-/* Gives: *out. Errors: NOMEM, SYSTEM. */
+/* Opens one endpoint. All its connections are of one kind: with CURVE each client's key has passed the context's ZAP
+ * handler (zap.h), which must be bound before the first bind; without, peers on ipc are of our own user id.
+ * Gives: *out. Errors: NOMEM, INVALID (secret key), UNSUPPORTED (libzmq does not enforce the domain), SYSTEM. */
 SLUICE_NODISCARD sluice_err sl_endpoint_open(const sl_endpoint_options *options, sl_endpoint **out,
                                              sluice_cause *cause);
 /* Stops listening, removes ipc socket files it made, closes; replies not yet handed to the network are sent for at most
@@ -50,6 +55,16 @@ void sl_peer_drop(sl_peer **peer);
 size_t sl_peer_unsent(const sl_peer *peer);
 /* A number that belongs to the endpoint's caller: requests of this peer being worked on. Starts at 0. */
 uint32_t *sl_peer_in_flight(sl_peer *peer);
+/* The endpoint it came by. Valid as long as that is open. */
+sl_endpoint *sl_peer_endpoint(const sl_peer *peer);
+
+/* What the endpoint's caller found out about a peer, and when. Starts as zeros. */
+typedef struct sl_standing {
+    uint64_t round;  /* of the caller's own counting; 0: nothing was found out yet */
+    const void *who; /* in that round */
+} sl_standing;
+sl_standing *sl_peer_standing(sl_peer *peer);
+
 /* True once the peer was barred, or does not speak our protocol: what it sent is to be dropped unread. */
 bool sl_peer_barred(const sl_peer *peer);
 
@@ -58,6 +73,7 @@ typedef struct sl_incoming {
     sl_peer *peer;     /* a reference of the incoming's own */
     unsigned n_frames; /* as sent; those after the second are freed unread */
     unsigned n_kept;   /* at most 2 */
+    const char *key;   /* of the client, 40 letters, as the ZAP handler passed it; NULL: no CURVE, or not to be had */
     const void *data[2];
     size_t size[2];
     struct {
@@ -73,6 +89,11 @@ void sl_incoming_fini(sl_incoming *incoming);
  * last answer can reach it. */
 void sl_endpoint_bar(sl_endpoint *endpoint, sl_peer *peer, int64_t now_ns);
 
+/* Cuts the connections of all peers that keep() does not want; what they sent before and what is due to them is dropped.
+ * Returns how many. Connections that have sent nothing yet are not asked about. */
+typedef bool (*sl_endpoint_keep_fn)(void *context, sl_peer *peer);
+unsigned sl_endpoint_review(sl_endpoint *endpoint, sl_endpoint_keep_fn keep, void *context);
+
 /* Sends a message to a peer without blocking. Borrows all.
  * Errors: UNREACHABLE (peer gone), OVERLOADED (it does not take its replies), NOMEM, TOO_BIG. */
 SLUICE_NODISCARD sluice_err sl_endpoint_send(sl_endpoint *endpoint, sl_peer *peer, const sluice_msg *msg,
@@ -85,6 +106,9 @@ void *sl_endpoint_monitor_socket(const sl_endpoint *endpoint);
 typedef struct sl_endpoint_counters {
     uint64_t accepted, open;
     uint64_t dropped_handshake; /* ended before our greeting was understood, or in another language */
+    uint64_t refused_key;       /* the client's key is not listed, or nobody was there to look */
+    uint64_t refused_plain;     /* the client came without a key (another mechanism) */
+    uint64_t refused_server_key; /* the client took us for another server, or its handshake was forged */
     uint64_t dropped_oversize;  /* ended for a frame over the limit, another breach of the protocol's framing, or for
                                    sending without ever finishing a message */
     uint64_t dropped_silent;    /* ended because heartbeats were not answered */

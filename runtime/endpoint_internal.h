@@ -13,6 +13,8 @@ struct sl_peer {
     atomic_size_t unsent; /* bytes; taken away by ZeroMQ's I/O thread when it has done with them */
     uint32_t in_flight;
     bool barred;
+    sl_endpoint *endpoint;
+    sl_standing standing;
     int fd;           /* its connection's place in the table, -1: the connection is gone or was never known */
     uint8_t id_size;
     uint8_t id[SL_PEER_ID_MAX];
@@ -48,7 +50,9 @@ struct sl_endpoint {
     sl_connection *connections; /* indexed by descriptor */
     int n_connections;          /* size of the table */
     int fresh;                  /* first of the fresh ones, -1: none */
+    bool curve;
     bool handshake_failed;      /* the latest monitor event was a failed handshake */
+    uint64_t refusals_open;     /* connections whose key was refused and that have not ended yet */
     uint64_t handshakes;        /* done ever */
     uint64_t received;          /* messages ever */
     uint64_t drains;            /* times the socket was found empty */
@@ -57,7 +61,7 @@ struct sl_endpoint {
     size_t n_bound;
 };
 
-sl_peer *sl_peer_new(const void *id, size_t size);
+sl_peer *sl_peer_new(sl_endpoint *endpoint, const void *id, size_t size);
 
 /* The connection with descriptor fd, NULL if none is known. Valid until the next monitor event. */
 sl_connection *sl_connection_find(sl_endpoint *endpoint, int fd);

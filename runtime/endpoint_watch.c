@@ -171,7 +171,12 @@ static void count_end(sl_endpoint *self, const sl_connection *connection, int64_
 static void on_disconnected(sl_endpoint *self, int fd, int64_t now_ns) {
     sl_connection *connection = sl_connection_find(self, fd);
     if (connection == NULL) return;
-    if (!self->handshake_failed) count_end(self, connection, now_ns);
+    /* A client whose key was refused is told so, and its connection ends when it likes or the greeting's time is up. */
+    bool refused = !self->handshake_failed && connection->peer == NULL && self->refusals_open > 0;
+    if (refused)
+        self->refusals_open--;
+    else if (!self->handshake_failed)
+        count_end(self, connection, now_ns);
     forget(self, connection);
 }
 
@@ -198,6 +203,19 @@ static bool next_event(void *monitor, uint16_t *event, int32_t *value, bool *tcp
     return true;
 }
 
+/* The counter for a failed handshake. */
+static uint64_t *reason_of(sl_endpoint *self, uint16_t event, int32_t value) {
+    sl_endpoint_counters *counters = &self->counters;
+    if (!self->curve) return &counters->dropped_handshake;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+        return value == EFAULT ? &counters->refused_key : &counters->dropped_handshake; /* no ZAP handler answers */
+    switch (value) {
+    case ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: return &counters->refused_plain;
+    case ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: return &counters->refused_server_key;
+    default: return &counters->dropped_handshake;
+    }
+}
+
 void sl_endpoint_poll_monitor(sl_endpoint *endpoint, int64_t now_ns) {
     uint16_t event;
     int32_t value;
@@ -209,11 +227,14 @@ void sl_endpoint_poll_monitor(sl_endpoint *endpoint, int64_t now_ns) {
         case ZMQ_EVENT_ACCEPT_FAILED: endpoint->counters.accept_failed++; break;
         case ZMQ_EVENT_DISCONNECTED: on_disconnected(endpoint, value, now_ns); break;
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: endpoint->handshakes++; break;
+        case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+            endpoint->counters.refused_key++;
+            endpoint->refusals_open++;
+            break;
         case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
             /* The event names no descriptor; its connection's DISCONNECTED follows at once. */
-            endpoint->counters.dropped_handshake++;
+            *reason_of(endpoint, event, value) += 1;
             failed = true;
             break;
         default: break;
@@ -285,4 +306,17 @@ void sl_endpoint_bar(sl_endpoint *endpoint, sl_peer *peer, int64_t now_ns) {
     sl_connection *connection = sl_connection_find(endpoint, peer->fd);
     if (connection != NULL && connection->peer == peer && connection->cut_at_ns == 0)
         connection->cut_at_ns = now_ns + BARRED_LINGER;
+}
+
+unsigned sl_endpoint_review(sl_endpoint *endpoint, sl_endpoint_keep_fn keep, void *context) {
+    unsigned n = 0;
+    for (int fd = 0; fd < endpoint->n_connections; fd++) {
+        sl_connection *connection = &endpoint->connections[fd];
+        if (!connection->open || connection->cut || connection->peer == NULL || keep(context, connection->peer)) continue;
+        connection->peer->barred = true;
+        connection->peer->fd = -1; /* nothing more is sent there */
+        sl_connection_cut(connection);
+        n++;
+    }
+    return n;
 }
