@@ -74,6 +74,8 @@ static sluice_err open_transport(sluice_client *client, const char *url, const s
     bool inproc = strncmp(url, scheme, sizeof scheme - 1) == 0;
     sluice_err err = set_names(client, inproc ? url + sizeof scheme - 1 : options->store, cause);
     if (err != SLUICE_OK) return err;
+    if (inproc && (options->server_key != NULL || options->key_file != NULL))
+        return sluice_cause_set(cause, SLUICE_INVALID, "keys are for tcp://, not for inproc://");
     client->receipts = options->receipts_default ? !inproc : options->receipts;
     if (options->local_lease && !inproc)
         return sluice_cause_set(cause, SLUICE_INVALID, "local_lease is for inproc:// only");

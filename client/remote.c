@@ -4,8 +4,10 @@
 
 #include "link.h"
 #include "port.h"
+#include "zpl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct remote {
     sl_transport base;
@@ -77,6 +79,30 @@ static const sl_transport_ops remote_ops = {
     .close = remote_close,
 };
 
+/* Opens the link, with keys if the options name any. */
+static sluice_err open_link(const char *url, const sluice_client_options *options, sl_link_options *link_options,
+                            sl_link **out, sluice_cause *cause) {
+    if (options->server_key == NULL && options->key_file == NULL) return sl_link_open(link_options, out, cause);
+    if (strncmp(url, "tcp://", 6) != 0)
+        return sluice_cause_set(cause, SLUICE_INVALID, "keys are for tcp://; who may use a socket file its directory says");
+    if (options->server_key == NULL || options->key_file == NULL)
+        return sluice_cause_set(cause, SLUICE_INVALID, "the server's public key and the client's own pair belong together");
+    char server_key[SL_KEY_TEXT_SIZE];
+    sl_cert own;
+    sluice_err err = sl_public_key_read(options->server_key, server_key, cause);
+    if (err != SLUICE_OK) {
+        (void)sluice_cause_wrap(cause, "the server's key");
+        return err;
+    }
+    err = sl_cert_load_secret(options->key_file, &own, cause);
+    link_options->server_key = server_key;
+    link_options->public_key = own.public_key;
+    link_options->secret_key = own.secret_key;
+    if (err == SLUICE_OK) err = sl_link_open(link_options, out, cause);
+    sl_cert_wipe(&own);
+    return err;
+}
+
 sluice_err sl_transport_open_remote(const char *url, const sluice_client_options *options, sl_transport **out,
                                     sluice_cause *cause) {
     *out = NULL;
@@ -98,7 +124,7 @@ sluice_err sl_transport_open_remote(const char *url, const sluice_client_options
         .send_hwm = hwm,
         .recv_hwm = hwm,
     };
-    err = sl_link_open(&link_options, &self->link, cause);
+    err = open_link(url, options, &link_options, &self->link, cause);
     if (err != SLUICE_OK) goto fail;
     *out = &self->base;
     return SLUICE_OK;

@@ -21,6 +21,7 @@
  */
 #include "link.h"
 
+#include "keys.h"
 #include "port.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ struct sl_link {
     void *socket;
     void *monitor;
     int socket_fd, monitor_fd;
+    bool curve;
     bool monitored; /* zmq_socket_monitor is on */
     size_t max_message_bytes;
     sl_limits limits;
@@ -112,6 +114,11 @@ static sluice_err set_options(sl_link *link, const sl_link_options *options, slu
     sl_limits_init(&link->limits, (size_t)max_frame);
     link->limits.memory_factor = REPLY_MEMORY_FACTOR;
     link->max_message_bytes = options->max_message_bytes;
+    if (options->server_key != NULL &&
+        (zmq_setsockopt(link->socket, ZMQ_CURVE_SERVERKEY, options->server_key, SL_KEY_TEXT_SIZE) != 0 ||
+         zmq_setsockopt(link->socket, ZMQ_CURVE_PUBLICKEY, options->public_key, SL_KEY_TEXT_SIZE) != 0 ||
+         zmq_setsockopt(link->socket, ZMQ_CURVE_SECRETKEY, options->secret_key, SL_KEY_TEXT_SIZE) != 0))
+        return sluice_cause_set(cause, SLUICE_INVALID, "a key was refused: %s", zmq_strerror(errno));
     return SLUICE_OK;
 fail:
     return sluice_cause_set(cause, SLUICE_SYSTEM, "a socket option was refused: %s", zmq_strerror(errno));
@@ -157,6 +164,7 @@ sluice_err sl_link_open(const sl_link_options *options, sl_link **out, sluice_ca
             goto fail;
         }
     }
+    link->curve = options->server_key != NULL;
     link->socket = zmq_socket(context, ZMQ_DEALER);
     if (link->socket == NULL) {
         err = sluice_cause_set(cause, SLUICE_SYSTEM, "no socket: %s", zmq_strerror(errno));
@@ -284,7 +292,7 @@ unsigned sl_link_wait(sl_link *link, int64_t deadline_ns) {
            (fds[1].revents != 0 ? (unsigned)SL_LINK_CONNECTION : 0u);
 }
 
-static void on_event(sl_link *link, unsigned event) {
+static void on_event(sl_link *link, unsigned event, uint32_t value) {
     switch (event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         link->state.connected = true;
@@ -298,10 +306,13 @@ static void on_event(sl_link *link, unsigned event) {
         link->state.problem = "the server refused this client's key";
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        link->state.problem = "the peer does not greet as a Sluice gateway does";
+        link->state.problem = value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+                                  ? "one side uses keys (CURVE) and the other does not"
+                                  : "the peer does not greet as a Sluice gateway does";
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        link->state.problem = "the peer ended the greeting";
+        link->state.problem = link->curve ? "the peer ended the greeting; is this its public key?"
+                                          : "the peer ended the greeting";
         break;
     default:
         break;
@@ -320,9 +331,11 @@ sl_link_state sl_link_poll_state(sl_link *link) {
         }
         /* An event is two frames: number (16 bits) and value (32 bits); then the address, which is not needed. */
         uint16_t event = 0;
-        if (zmq_msg_size(&frame) >= sizeof event && zmq_msg_more(&frame)) {
+        uint32_t value = 0;
+        if (zmq_msg_size(&frame) >= sizeof event + sizeof value && zmq_msg_more(&frame)) {
             memcpy(&event, zmq_msg_data(&frame), sizeof event);
-            on_event(link, event);
+            memcpy(&value, (const char *)zmq_msg_data(&frame) + sizeof event, sizeof value);
+            on_event(link, event, value);
         }
         zmq_msg_close(&frame);
     }

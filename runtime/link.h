@@ -17,6 +17,8 @@ typedef struct sl_link_options {
     const char *url;          /* ipc:// or tcp:// */
     size_t max_message_bytes; /* of a body sent; a frame from the peer over 5/4 of it + 64 KiB ends the connection */
     int send_hwm, recv_hwm;   /* messages */
+    const char *server_key;   /* CURVE, 40 letters each; NULL, all three: none (borrowed) */
+    const char *public_key, *secret_key;
 } sl_link_options;
 
 /* Starts connecting; does not wait. Gives: *out. Errors: INVALID (URL), NOMEM, SYSTEM. */

@@ -65,7 +65,7 @@ static const struct argp_option options[] = {
      0},
     {"db", KEY_DB, "FILE", 0, "Use this file and keep it; default: a fresh one, removed afterwards", 0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON line", 0},
-    {"curve", KEY_CURVE, "on|off", 0, "Encrypt TCP (this build has no CURVE and refuses on)", 0},
+    {"curve", KEY_CURVE, "on|off", 0, "Keys and encryption, with tcp only; default off", 0},
     {"local-lease", KEY_LOCAL_LEASE, NULL, 0, "inproc: clients read on their own threads, on connections that the store lends", 0},
     {"relay", KEY_RELAY, NULL, 0, "One connection for all clients of a process (not in this build)", 0},
     {0},
@@ -120,6 +120,7 @@ static void finish(bench_line *line, struct argp_state *state) {
         argp_error(state, "--processes: inproc is within one process; use ipc or tcp");
     if (plan->local_lease && (plan->transport != SL_TRANSPORT_INPROC || plan->pipeline > 1))
         argp_error(state, "--local-lease: for clients in the store's process, one request at a time (--transport inproc)");
+    if (plan->curve && plan->transport != SL_TRANSPORT_TCP) argp_error(state, "--curve on: is for --transport tcp");
     /* A stock connection runs one statement at a time; the result says so. */
     if (plan->transport == SL_TRANSPORT_DIRECT) plan->pipeline = 1;
     if (plan->transport == SL_TRANSPORT_DIRECT && plan->receipts)
@@ -159,10 +160,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     }
     case KEY_DB: plan->db = arg; break;
-    case KEY_CURVE:
-        if (choice(state, "--curve", arg, on_off, 2) == 1)
-            argp_error(state, "--curve on: unsupported: this build has no CURVE encryption yet");
-        break;
+    case KEY_CURVE: plan->curve = choice(state, "--curve", arg, on_off, 2) == 1; break;
     case KEY_LOCAL_LEASE: plan->local_lease = true; break;
     case KEY_RELAY: argp_error(state, "--relay: unsupported: this build has no relays yet"); break;
     case ARGP_KEY_ARG:
@@ -197,10 +195,10 @@ static bool add_direct(json_t *document, const sl_bench_counts *counts) {
 
 static json_t *result_document(const sl_bench_plan *plan, const sl_bench_total *total) {
     json_t *document =
-        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:b, s:b}", "work", work_names[plan->work], "transport",
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:b, s:b, s:b}", "work", work_names[plan->work], "transport",
                   transport_names[plan->transport], "clients", (int)plan->n_clients, "pipeline", (int)plan->pipeline,
                   "seconds", (int)plan->seconds, "synchronous", plan->full ? "full" : "normal", "processes",
-                  (int)plan->processes, "receipts", (int)plan->receipts);
+                  (int)plan->processes, "receipts", (int)plan->receipts, "curve", (int)plan->curve);
     json_t *figures = json_pack(
         "{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ops",
         (json_int_t)total->counts.ops, "elapsed_s", total->elapsed_s, "ops_per_s",

@@ -43,11 +43,13 @@ typedef struct sl_bench_plan {
     bool processes; /* clients are processes, else threads */
     bool receipts;
     bool local_lease;
+    bool curve; /* tcp only */
     bool json;
     const char *db; /* the file; NULL: a fresh one */
     /* Filled in by the host before clients start. */
     char path[PATH_MAX];     /* of the database */
     char url[PATH_MAX + 16]; /* where clients connect */
+    char server_key[PATH_MAX], key_file[PATH_MAX]; /* with curve */
     int64_t first_rowid;     /* rows above this one are the run's */
     int64_t first_updates;   /* updates counted in the file before the run */
     sluice_runtime *runtime; /* for inproc */

@@ -313,6 +313,10 @@ static sluice_err open_client(bench_client *self, sluice_cause *cause) {
     options.receipts_default = false;
     options.local_lease = plan->local_lease;
     options.max_inflight = plan->pipeline + 1;
+    if (plan->curve) {
+        options.server_key = plan->server_key;
+        options.key_file = plan->key_file;
+    }
     sluice_err err = sluice_client_open(plan->url, &options, &self->client, cause);
     return err ? err : sluice_client_ping(self->client, cause);
 }

@@ -9,7 +9,7 @@
 #include "direct.h"
 #include "sqlite_settings.h"
 #include "bench.h"
-#include "tool.h"
+#include "cli.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,7 +109,10 @@ static sluice_err open_gateway(server *self, const sl_bench_plan *plan, const ch
     sluice_gateway_options options;
     sluice_gateway_options_init(&options);
     options.store = self->store;
-    options.allow_plain = true;
+    char keys[64];
+    snprintf(keys, sizeof keys, "%s/keys", directory);
+    options.keys_directory = plan->curve ? keys : NULL;
+    options.allow_plain = !plan->curve;
     sluice_err err = sluice_gateway_open(self->runtime, &options, &self->gateway, cause);
     if (err) return err;
     /* Relative, so that a deep working directory cannot make it too long for a socket. */
@@ -190,6 +194,26 @@ static pid_t fork_with_pipes(int *in, int *out) {
     return pid;
 }
 
+/* A directory of keys for the server and one client, whose key all clients use. */
+static sluice_err make_keys(host *self, sluice_cause *cause) {
+    sl_bench_plan *plan = self->plan;
+    char path[64], public_key[SL_KEY_TEXT_SIZE];
+    static const char *const directories[] = {"keys", "keys/clients"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", self->directory, directories[i]);
+        if (mkdir(path, 0700) != 0) return system_error(cause, path);
+    }
+    snprintf(path, sizeof path, "%s/keys/server", self->directory);
+    if (sl_keygen(path, NULL, public_key) != SL_EXIT_OK) goto fail;
+    snprintf(plan->server_key, sizeof plan->server_key, "%s.key", path);
+    snprintf(path, sizeof path, "%s/keys/clients/bench", self->directory);
+    if (sl_keygen(path, NULL, public_key) != SL_EXIT_OK) goto fail;
+    snprintf(plan->key_file, sizeof plan->key_file, "%s.key_secret", path);
+    return SLUICE_OK;
+fail:
+    return sluice_cause_set(cause, SLUICE_SYSTEM, "no keys could be made");
+}
+
 static sluice_err start_server(host *self, sluice_cause *cause) {
     sl_bench_plan *plan = self->plan;
     server *srv = &self->server;
@@ -199,6 +223,10 @@ static sluice_err start_server(host *self, sluice_cause *cause) {
         sluice_err err = open_store(srv, plan, cause);
         plan->runtime = srv->runtime;
         return err;
+    }
+    if (plan->curve) {
+        sluice_err err = make_keys(self, cause);
+        if (err) return err;
     }
     srv->pid = fork_with_pipes(&srv->from_child, &srv->to_child);
     if (srv->pid == 0) serve(plan, self->directory, srv->from_child, srv->to_child);

@@ -5,12 +5,15 @@
 
 #include <argp.h>
 #include <sluice/client.h>
+#include "keys.h"
 #include "tool.h"
 
 typedef struct sl_cli {
     const char *url; /* --connect; NULL: not given */
     uint32_t timeout_ms;
     bool json;
+    const char *key;        /* --key; NULL: not given */
+    const char *server_key; /* --server-key; likewise */
 } sl_cli;
 
 /* --connect, --timeout, --json and the key options; an argp child whose input is a sl_cli. */
@@ -23,6 +26,10 @@ int sl_cli_open(const sl_cli *cli, sluice_client **out);
 /* Prints how a request failed: one line on stderr and with --json a document {"error": ...} on stdout. Returns the exit
  * code; `write`: it could have changed the file. */
 int sl_cli_failed(const sl_cli *cli, const char *what, const sluice_cause *cause, bool write);
+
+/* Makes PATH.key and PATH.key_secret; rights NULL: says nothing of them. Returns the exit code; an error has been
+ * printed. */
+int sl_keygen(const char *path, const char *rights, char public_key[SL_KEY_TEXT_SIZE]);
 
 /* Each command: argv[0] is "sluice COMMAND"; the options in front of it are already in cli. Returns the exit code. */
 int sl_command_exec(sl_cli *cli, int argc, char **argv);

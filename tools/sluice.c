@@ -25,8 +25,8 @@ static const struct argp_option connection_options[] = {
     {"connect", 'c', "URL", 0, "Where the server listens: ipc://PATH or tcp://HOST:PORT", 0},
     {"timeout", 't', "MS", 0, "Deadline of the call; default 5000", 0},
     {"json", 'j', NULL, 0, "Print one JSON document", 0},
-    {"key", KEY_KEY, "FILE", 0, "The client's CURVE key (this build has no CURVE and refuses)", 0},
-    {"server-key", KEY_SERVER_KEY, "KEY", 0, "The server's public CURVE key (likewise)", 0},
+    {"key", KEY_KEY, "FILE", 0, "The client's key pair, a .key_secret file; for TCP with keys", 0},
+    {"server-key", KEY_SERVER_KEY, "KEY", 0, "The server's public key: a .key file or 40 characters", 0},
     {0},
 };
 
@@ -45,13 +45,8 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state) {
         cli->timeout_ms = (uint32_t)number;
         break;
     case 'j': cli->json = true; break;
-    case KEY_KEY:
-    case KEY_SERVER_KEY:
-        argp_error(state,
-                   "--%s: unsupported: this build has no CURVE encryption yet; use ipc, or plain TCP on "
-                   "loopback",
-                   key == KEY_KEY ? "key" : "server-key");
-        break;
+    case KEY_KEY: cli->key = arg; break;
+    case KEY_SERVER_KEY: cli->server_key = arg; break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
@@ -64,10 +59,16 @@ int sl_cli_open(const sl_cli *cli, sluice_client **out) {
         sl_tool_error("--connect", "URL is needed", "ipc://PATH or tcp://HOST:PORT, as sluiced's ready line says");
         return SL_EXIT_USAGE;
     }
+    if (!cli->key != !cli->server_key) {
+        sl_tool_error(cli->key ? "--server-key" : "--key", "is needed too: --key and --server-key belong together", NULL);
+        return SL_EXIT_USAGE;
+    }
     sluice_cause cause = {0};
     sluice_client_options options;
     sluice_client_options_init(&options);
     options.timeout_ms = cli->timeout_ms;
+    options.key_file = cli->key;
+    options.server_key = cli->server_key;
     if (sluice_client_open(cli->url, &options, out, &cause)) {
         sl_tool_error(cli->url, cause.text, NULL);
         return cause.code == SLUICE_INVALID ? SL_EXIT_USAGE : SL_EXIT_ERROR;

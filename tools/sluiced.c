@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sluiced: the daemon that owns one SQLite file and serves it over ipc and tcp.
  *
- * Threads: main only; the runtime makes its own. TERM and INT are blocked before the runtime starts, so that every
- * thread inherits the mask, and are read from a signalfd by main alone. One of them begins the stop; more of them stay
+ * Threads: main only; the runtime makes its own. TERM, INT and HUP are blocked before the runtime starts, so that every
+ * thread inherits the mask, and are read from a signalfd by main alone. HUP reads the clients' keys again; without --keys
+ * there are none, and it ends the daemon as TERM does. One of them begins the stop; more of them stay
  * pending and change nothing: gateway (answers what is in flight), store (finishes the group, checkpoints), runtime.
  */
 #include "sqlite_settings.h"
@@ -53,7 +54,8 @@ static const struct argp_option options[] = {
      "ipc://PATH or tcp://ADDRESS:PORT (port *: any); may be given several times. "
      "Default: ipc://FILE" IPC_SUFFIX,
      0},
-    {"keys", KEY_KEYS, "DIR", 0, "Directory of CURVE keys (this build has no CURVE and refuses)", 0},
+    {"keys", KEY_KEYS, "DIR", 0, "TCP for the keys in this directory: server.key_secret, and clients/*.key (sluice keygen makes them). "
+     "HUP reads clients/ again and cuts off who is no longer there", 0},
     {"allow-plain", KEY_ALLOW_PLAIN, NULL, 0,
      "Permit TCP without encryption, on loopback addresses only; whoever "
      "reaches the port may do everything",
@@ -84,15 +86,10 @@ static void check_settings(const settings *set, struct argp_state *state) {
     else if (!*set->db)
         argp_error(state, "--db: the name is empty");
     if (set->keys && set->allow_plain) argp_error(state, "--keys and --allow-plain exclude each other");
-    if (set->keys)
-        argp_error(state,
-                   "--keys %s: unsupported: this build has no CURVE encryption yet; "
-                   "use ipc, or --allow-plain with a loopback address",
-                   set->keys);
     for (size_t i = 0; i < set->n_listen; i++) {
         const char *url = set->listen[i];
-        if (strncmp(url, "tcp://", 6) == 0 && !set->allow_plain)
-            argp_error(state, "--listen %s: forbidden: TCP without keys needs --allow-plain (loopback only)", url);
+        if (strncmp(url, "tcp://", 6) == 0 && !set->allow_plain && !set->keys)
+            argp_error(state, "--listen %s: forbidden: TCP needs --keys DIR, or --allow-plain (loopback only)", url);
         if (strncmp(url, "ipc://", 6) == 0 && strlen(url + 6) > IPC_PATH_MAX)
             argp_error(state, "--listen %s: the path has %zu bytes, a socket's may have %d", url, strlen(url + 6),
                        IPC_PATH_MAX);
@@ -187,6 +184,7 @@ static bool open_signals(daemon_parts *parts) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) == 0) parts->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
     if (parts->signal_fd >= 0) return true;
@@ -234,9 +232,12 @@ static bool start(daemon_parts *parts, const settings *set) {
     sluice_gateway_options_init(&gateway);
     gateway.store = parts->store;
     gateway.allow_plain = set->allow_plain;
+    gateway.keys_directory = set->keys;
     err = sluice_gateway_open(parts->runtime, &gateway, &parts->gateway, &cause);
     if (err) {
-        sl_tool_error("gateway", cause.text, NULL);
+        sl_tool_error(set->keys ? "keys" : "gateway", cause.text,
+                      set->keys ? "`sluice keygen DIR/server' makes the server's pair; clients' .key files go to DIR/clients"
+                                : NULL);
         return false;
     }
     for (size_t i = 0; i < set->n_listen; i++) {
@@ -270,16 +271,29 @@ static void print_status(const daemon_parts *parts) {
     fputc('\n', stderr);
 }
 
-static void wait_for_stop(const daemon_parts *parts, unsigned interval_s) {
+static void reload_keys(const daemon_parts *parts, const settings *set) {
+    sluice_cause cause = {0};
+    if (sluice_gateway_reload_keys(parts->gateway, &cause))
+        sl_tool_error(set->keys, cause.text, "who is not listed in a good file has been cut off");
+    else
+        fprintf(stderr, "sluiced: %s: keys were read again\n", set->keys);
+}
+
+static void wait_for_stop(const daemon_parts *parts, const settings *set) {
     struct pollfd wait = {.fd = parts->signal_fd, .events = POLLIN, .revents = 0};
     for (;;) {
-        int n = poll(&wait, 1, interval_s ? (int)(interval_s * 1000) : -1);
-        if (n > 0) break;
+        int n = poll(&wait, 1, set->status_interval_s ? (int)(set->status_interval_s * 1000) : -1);
         if (n == 0) print_status(parts);
+        if (n <= 0) continue;
+        /* The signal is taken, so that a second one has nothing to add but to be pending. */
+        struct signalfd_siginfo info;
+        if (!sl_tool_read(parts->signal_fd, &info, sizeof info)) {
+            sl_tool_error("signals", strerror(errno), "stopping");
+            return;
+        }
+        if (info.ssi_signo != SIGHUP || !set->keys) return;
+        reload_keys(parts, set);
     }
-    /* The signal is taken, so that a second one has nothing to add but to be pending. */
-    struct signalfd_siginfo info;
-    if (!sl_tool_read(parts->signal_fd, &info, sizeof info)) sl_tool_error("signals", strerror(errno), "stopping");
 }
 
 static void stop(daemon_parts *parts) {
@@ -295,7 +309,7 @@ int main(int argc, char **argv) {
         .parser = parse,
         .doc = "Owns one SQLite file and serves it over ipc and tcp.\v"
                "Prints one line when it serves: ready pid=PID endpoint=URL... db=PATH. TERM or INT finishes the batch, "
-               "answers, checkpoints and ends with 0. Exit codes: 0 stopped as asked, 1 could not start, 2 usage, "
+               "answers, checkpoints and ends with 0. With --keys, HUP reads the clients' keys again. Exit codes: 0 stopped as asked, 1 could not start, 2 usage, "
                "70 to 73 the store stopped for good.",
     };
     settings set = {.n_readers = 2};
@@ -314,7 +328,7 @@ int main(int argc, char **argv) {
     bool started = open_signals(&parts) && start(&parts, &set);
     if (started) {
         print_ready(&parts);
-        wait_for_stop(&parts, set.status_interval_s);
+        wait_for_stop(&parts, &set);
     }
     stop(&parts);
     return started ? SL_EXIT_OK : SL_EXIT_ERROR;

@@ -48,13 +48,16 @@ typedef struct sluice_client_options {
                                    connection that the store lends, with no message; when none is free (more clients
                                    than the store's n_leases, a checkpoint) they go by message as ever. Same freshness,
                                    deadline and answers. Submitted requests always go by message. Default false */
+    const char *server_key;     /* tcp with keys: the server's public key, 40 letters of Z85 or the path of a .key file */
+    const char *key_file;       /* and with it the client's own pair, a .key_secret file (or its .key beside it) that only
+                                   its owner may read; both are read by client_open; default NULL: no keys */
     void *zmq_context;          /* borrowed; NULL: the client's own for ipc and tcp */
 } sluice_client_options;
 
 SLUICE_API void sluice_client_options_init(sluice_client_options *options);
 
 /* Opens a client. Does not wait for a remote server: the first call does, until its deadline. options may be NULL for
- * ipc and tcp. Gives: *out. Errors: INVALID (URL, option), NO_ACTOR (inproc: no such store), NOMEM, SYSTEM. */
+ * ipc and tcp. Gives: *out. Errors: INVALID (URL, option, key file), FORBIDDEN (the secret key is open to others), NO_ACTOR (inproc: no such store), NOMEM, SYSTEM. */
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_client_open(const char *url, const sluice_client_options *options,
                                                           sluice_client **out, sluice_cause *cause);
 /* Says goodbye if connected, drops what is in flight, and frees everything; results and requests still held are freed

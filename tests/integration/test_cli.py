@@ -38,6 +38,10 @@ def a_command_line_that_makes_no_sense_ends_with_2(_):
         (SLUICED, "--db", "x", "--synchronous", "off"), (SLUICED, "--db", "x", "--file-mode", "private"),
         (SLUICED, "--db", "x", "--listen", "udp://127.0.0.1:1"), (SLUICED, "--db", "x", "--status-interval", "0"),
         (SLUICED, "--db", "x", "--keys", "k", "--allow-plain"),
+        (None, "--connect", "tcp://127.0.0.1:1", "--key", "k", "ping"),
+        (None, "--connect", "tcp://127.0.0.1:1", "--server-key", "k", "ping"),
+        (None, "--connect", "ipc:///tmp/x", "--key", "k", "--server-key", "k", "ping"),
+        (None, "bench", "write", "--curve", "on"), (None, "keygen", "--rights", "all", "k"),
         (None,), (None, "--no-such-option"), (None, "dance"), (None, "exec"), (None, "query"),
         (None, "query", "SELECT 1"), (None, "--connect", "http://x", "query", "SELECT 1"),
         (None, "--connect", "ipc:///tmp/x", "--timeout", "0", "ping"),
@@ -63,9 +67,6 @@ def a_command_line_that_makes_no_sense_ends_with_2(_):
 @test
 def what_this_build_lacks_is_refused_by_name(_):
     for binary, *args in [
-        (SLUICED, "--db", "x", "--keys", "somewhere"), (None, "--key", "k", "ping"),
-        (None, "--server-key", "k", "ping"),
-        (None, "bench", "write", "--curve", "on"),
         (None, "bench", "write", "--relay"),
     ]:
         ended = command(*args, **({"binary": binary} if binary else {}))
