@@ -216,7 +216,10 @@ static bool answer_here(const sluice_gateway *self, sluice_msg **msg) {
     } else if (sluice_msg_is(*msg, &sluice__v1__status_request__descriptor)) {
         err = make_reply(self, *msg, &sluice__v1__status_reply__descriptor, fill_status, &reply, &cause);
     } else if (sluice_msg_is(*msg, &sluice__v1__readers_request__descriptor)) {
-        err = make_reply(self, *msg, &sluice__v1__readers_reply__descriptor, fill_readers, &reply, &cause);
+        /* It shows what others ask. */
+        err = (sluice_msg_rights(*msg) & SLUICE_RIGHT_ADMIN) != 0
+                  ? make_reply(self, *msg, &sluice__v1__readers_reply__descriptor, fill_readers, &reply, &cause)
+                  : sluice_cause_set(&cause, SLUICE_FORBIDDEN, "seeing what others read needs the admin right");
     } else {
         return false;
     }
