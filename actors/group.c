@@ -19,6 +19,7 @@
  *  4. The commit number is published after COMMIT and before any answer leaves.
  *  5. A COMMIT that failed in any way but FULL, BUSY or CONSTRAINT may or may not be in the log: UNKNOWN, and the end.
  *     Source: wal.c, sqlite3WalFrames: the frames are written, then synced, then the index is updated.
+ *  6. A definite no after a COMMIT that found no space is given when recovery cannot find the transaction (log_tail.h).
  */
 #include "group_internal.h"
 
@@ -27,6 +28,7 @@
 #include <string.h>
 #include <time.h>
 #include "codec.h"
+#include "log_tail.h"
 #include "port.h"
 
 #define BUSY_MAX_NS ((int64_t)100 * 1000000)
@@ -446,7 +448,7 @@ static sluice_err commit_transaction(sl_group *self, sluice_cause *cause) {
     err = sl_sqlite_cause(cause, db, rc, "COMMIT");
     if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {
         rollback(self);
-        return err;
+        if (err != SLUICE_NO_SPACE || sl_log_tail_clear(db)) return err; /* invariant 6 */
     }
     cause->code = SLUICE_UNKNOWN; /* invariant 5 */
     return SLUICE_UNKNOWN;

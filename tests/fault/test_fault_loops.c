@@ -71,6 +71,13 @@ static void any_write_may_be_cut_short(void **state) {
     loop(NTH_SHORT, NTH_FOREVER, stride());
 }
 
+static void any_write_may_arrive_and_be_reported_as_no_space(void **state) {
+    (void)state;
+    loop(NTH_LATE, NTH_KILLED, 1);
+    loop(NTH_LATE, NTH_ONCE, stride());
+    loop(NTH_LATE, NTH_FOREVER, stride());
+}
+
 static void any_sync_may_fail(void **state) {
     (void)state;
     loop(NTH_SYNC, NTH_ONCE, 1);
@@ -105,6 +112,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(any_sync_may_fail),
+        TEST(any_write_may_arrive_and_be_reported_as_no_space),
         TEST(any_operation_may_fail_once),
         TEST(any_operation_may_begin_to_fail_for_ever),
         TEST(process_may_be_killed_after_any_operation_failed),

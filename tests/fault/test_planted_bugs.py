@@ -58,6 +58,9 @@ FAILED_SYNC_IS_A_NO = {"actors/group.c": [
      "    if (err == SLUICE_IO) cause->code = err = SLUICE_FAILED;\n"
      "    if (err != SLUICE_UNKNOWN) {\n        rollback(self);"),
 ]}
+NO_SPACE_TAKEN_AT_ITS_WORD = {"actors/group.c": [
+    ("        if (err != SLUICE_NO_SPACE || sl_log_tail_clear(db)) return err;", "        return err;"),
+]}
 RETRY_IS_A_NO = {"client/client.c": [
     ("    if (!outgoing.again || !request->unknown || sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN) return err;\n",
      "    if (err != SLUICE_OK || request != NULL) return err;\n"),
@@ -173,6 +176,12 @@ def failed_batch_that_is_not_undone_is_found(directory):
 @test
 def failed_sync_taken_for_a_no_is_found(directory):
     goes_red(directory, "test_fault_loops", FAILED_SYNC_IS_A_NO, r"request \d+ \(failed\) is there",
+             SLUICE_KIND="4")
+
+
+@test
+def no_space_taken_at_its_word_is_found(directory):
+    goes_red(directory, "test_fault_loops", NO_SPACE_TAKEN_AT_ITS_WORD, r"request \d+ \(no_space\) is there",
              SLUICE_KIND="3")
 
 

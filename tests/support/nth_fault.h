@@ -22,6 +22,7 @@ typedef enum nth_kind {
     NTH_EIO = 0, /* read, write, sync, truncate, open, delete, size, access, shared memory: an I/O error */
     NTH_FULL,    /* write: no space */
     NTH_SHORT,   /* write: half of it, then no space */
+    NTH_LATE,    /* write: all of it, and yet no space is said */
     NTH_SYNC,    /* sync: an I/O error */
     NTH_MEMORY,  /* an allocation of SQLite's gives NULL */
     NTH_OWN_MEMORY, /* an allocation of Sluice's gives NULL */

@@ -30,6 +30,10 @@ static int on_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 a
         (void)below(file)->pMethods->xWrite(below(file), data, n / 2, at);
         return SQLITE_FULL;
     }
+    if (nth_fault_strikes(NTH_LATE)) {
+        (void)below(file)->pMethods->xWrite(below(file), data, n, at);
+        return SQLITE_FULL;
+    }
     return below(file)->pMethods->xWrite(below(file), data, n, at);
 }
 static int on_truncate(sqlite3_file *file, sqlite3_int64 size) {
