@@ -392,7 +392,7 @@ static void closing_waits_a_little_and_answers_the_rest(void **state) {
 }
 
 typedef struct last_ask {
-    const char *url;
+    char url[64]; /* a copy: the gateway's own ends with it */
     sluice_err err;
     sluice_cause cause;
 } last_ask;
@@ -423,7 +423,8 @@ static void an_answer_sent_just_before_the_close_is_read(void **state) {
         sluice_gateway *gateway = NULL;
         assert_ok(sluice_gateway_open(self->runtime, &options, &gateway, &self->cause), self->cause);
         assert_ok(sluice_gateway_listen(gateway, "tcp://127.0.0.1:*", &self->cause), self->cause);
-        last_ask ask = {.url = sluice_gateway_endpoint(gateway, 0)};
+        last_ask ask = {.err = SLUICE_OK};
+        snprintf(ask.url, sizeof ask.url, "%s", sluice_gateway_endpoint(gateway, 0));
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, ask_for_the_last_time, &ask), 0);
         for (sluice_gateway_stats stats = {0}; stats.replies == 0;) sluice_gateway_stats_read(gateway, &stats);
