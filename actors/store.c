@@ -159,8 +159,8 @@ sluice_err sluice_store_open(sluice_runtime *runtime, const sluice_store_options
 }
 
 void sluice_store_close(sluice_store **store_at) {
+    if (store_at == NULL || *store_at == NULL) return;
     sluice_store *store = *store_at;
-    if (store == NULL) return;
     *store_at = NULL;
     if (atomic_load(&store->orphaned)) { /* the runtime went first and stopped the actors; it must not be asked again */
         atomic_store(&store->n_readers, 0);

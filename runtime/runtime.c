@@ -152,8 +152,8 @@ static void quit_shared(sluice_runtime *runtime) {
 }
 
 void sluice_runtime_destroy(sluice_runtime **runtime) {
+    if (runtime == NULL || *runtime == NULL) return;
     sluice_runtime *taken = *runtime;
-    if (taken == NULL) return;
     SL_REQUIRE(sl_dispatcher_current() == NULL || sl_dispatcher_current()->runtime != taken);
     *runtime = NULL;
     atomic_store(&taken->closing, true);

@@ -18,6 +18,8 @@ static void runtime_starts_and_stops_a_thousand_times(void **unused) {
         sluice_runtime_destroy(&runtime);
         sluice_runtime_destroy(&runtime);
     }
+    sluice_runtime_destroy(NULL);
+    sluice_store_close(NULL);
 }
 
 static void runtime_refuses_options_out_of_range(void **unused) {
