@@ -425,7 +425,9 @@ static void step(sl_checkpoint_driver *d) {
         step_paused(d);
         return;
     }
-    if (d->gate == GATE_OPEN && wants_finish(d) && sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN)) {
+    /* Not while a transaction is open: it may be an interactive one, and readers would wait for nothing. */
+    if (d->gate == GATE_OPEN && wants_finish(d) && !in_transaction(d) &&
+        sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN)) {
         int64_t wait_ns = d->not_before_ns - sl_now_ns();
         if (wait_ns > 0 && !(at_hard_cap(d) && !d->refusing))
             retry_in(d, (uint32_t)(wait_ns / 1000000) + 1);
@@ -485,6 +487,8 @@ bool sl_checkpoint_driver_on_message(sl_checkpoint_driver *d, sluice_msg **msg) 
     go_on(d); /* no group may be under way, whose end would do it */
     return true;
 }
+
+bool sl_checkpoint_driver_gate_is_open(const sl_checkpoint_driver *d) { return d->gate == GATE_OPEN; }
 
 void sl_checkpoint_driver_between_groups(sl_checkpoint_driver *d) { go_on(d); }
 

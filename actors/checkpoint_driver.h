@@ -39,6 +39,9 @@ bool sl_checkpoint_driver_on_message(sl_checkpoint_driver *driver, sluice_msg **
 /* Called by the writer when no transaction is open and all acknowledgements of the last group have left. May run one
  * finishing pass on the writer's connection, ask the checkpointer for a pass, close or open the gate. */
 void sl_checkpoint_driver_between_groups(sl_checkpoint_driver *driver);
+/* Is the reader gate open? A transaction that may last does not begin while it is not; and no gate is closed while a
+ * transaction is open. */
+bool sl_checkpoint_driver_gate_is_open(const sl_checkpoint_driver *driver);
 /* May a transaction begin now? OK; or a reason:
  * CLOSED: paused for a short while (TRUNCATE in flight), the writer keeps its requests and waits for resume;
  * OVERLOADED (hard cap; retry_after_ms set), NO_SPACE (start, W5): the writer answers new requests with it. */

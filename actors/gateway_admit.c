@@ -9,13 +9,14 @@
  *
  *     type                         may go to
  *     WriteRequest, Goodbye        NAME/writer
+ *     TransactionBegin, -End       NAME/writer
  *     QueryRequest                 NAME/readers
  *     Ping, StatusRequest,         the gateway itself (not seen here)
  *     ReadersRequest
  *     other types of sluice.v1     nobody
  *     types of the host's own      any registered name but the store's and the gateway's
  *
- * A WriteRequest and the host's own types need the write right, a QueryRequest the read right; what a statement needs
+ * A WriteRequest, a transaction and the host's own types need the write right, a QueryRequest the read right; what a statement needs
  * beyond that is found out where it is compiled.
  */
 #include "gateway_internal.h"
@@ -49,14 +50,20 @@ static sluice_err check_statements(Sluice__V1__Statement *const *statements, siz
     return SLUICE_OK;
 }
 
+/* A receipt needs to know whose it is. */
+static sluice_err check_identity(const sluice_msg *msg, sluice_cause *cause) {
+    static const uint8_t nobody[CLIENT_ID_SIZE];
+    if (msg->identity.sequence == 0)
+        return sluice_cause_set(cause, SLUICE_INVALID, "a receipt is asked for, but the envelope has no sequence");
+    if (memcmp(msg->identity.client, nobody, sizeof nobody) == 0)
+        return sluice_cause_set(cause, SLUICE_INVALID, "a receipt is asked for, but the envelope has no client id");
+    return SLUICE_OK;
+}
+
 static sluice_err check_write(const sluice_msg *msg, sluice_cause *cause) {
     const Sluice__V1__WriteRequest *request = (const Sluice__V1__WriteRequest *)msg->body;
-    static const uint8_t nobody[CLIENT_ID_SIZE];
-    if (request->receipt && msg->identity.sequence == 0)
-        return sluice_cause_set(cause, SLUICE_INVALID, "a receipt is asked for, but the envelope has no sequence");
-    if (request->receipt && memcmp(msg->identity.client, nobody, sizeof nobody) == 0)
-        return sluice_cause_set(cause, SLUICE_INVALID, "a receipt is asked for, but the envelope has no client id");
-    return check_statements(request->statements, request->n_statements, cause);
+    sluice_err err = request->receipt ? check_identity(msg, cause) : SLUICE_OK;
+    return err != SLUICE_OK ? err : check_statements(request->statements, request->n_statements, cause);
 }
 
 static sluice_err check_query(const sluice_msg *msg, sluice_cause *cause) {
@@ -69,6 +76,17 @@ static sluice_err check_goodbye(const sluice_msg *msg, sluice_cause *cause) {
     if (request->client.len == CLIENT_ID_SIZE) return SLUICE_OK;
     return sluice_cause_set(cause, SLUICE_INVALID, "a client id has %d bytes, not %zu", CLIENT_ID_SIZE,
                             request->client.len);
+}
+
+static sluice_err check_begin(const sluice_msg *msg, sluice_cause *cause) {
+    const Sluice__V1__TransactionBegin *request = (const Sluice__V1__TransactionBegin *)msg->body;
+    if (request->transaction != 0) return SLUICE_OK;
+    return sluice_cause_set(cause, SLUICE_INVALID, "a transaction's number is random and not 0");
+}
+
+static sluice_err check_end(const sluice_msg *msg, sluice_cause *cause) {
+    const Sluice__V1__TransactionEnd *request = (const Sluice__V1__TransactionEnd *)msg->body;
+    return request->receipt ? check_identity(msg, cause) : SLUICE_OK;
 }
 
 static sluice_err check_rights(const sluice_msg *msg, unsigned needs, sluice_cause *cause) {
@@ -85,6 +103,8 @@ static const struct {
     sluice_err (*check)(const sluice_msg *msg, sluice_cause *cause);
 } work[] = {
     {&sluice__v1__write_request__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_write},
+    {&sluice__v1__transaction_begin__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_begin},
+    {&sluice__v1__transaction_end__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_end},
     {&sluice__v1__goodbye__descriptor, "/writer", 0, check_goodbye},
     {&sluice__v1__query_request__descriptor, "/readers", SLUICE_RIGHT_READ, check_query},
 };

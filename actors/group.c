@@ -30,6 +30,7 @@
 #include "codec.h"
 #include "log_tail.h"
 #include "port.h"
+#include "require.h"
 
 #define BUSY_MAX_NS ((int64_t)100 * 1000000)
 #define REPLAYS_MAX 4u
@@ -60,7 +61,7 @@ static int patiently(sl_group *self, sqlite3_stmt *stmt) {
     return rc;
 }
 
-static sluice_err begin(sl_group *self, sluice_cause *cause) {
+sluice_err sl_group_begin(sl_group *self, sluice_cause *cause) {
     int rc = patiently(self, self->begin);
     if (rc == SQLITE_OK) {
         self->in_transaction = true;
@@ -77,7 +78,7 @@ static sluice_err begin(sl_group *self, sluice_cause *cause) {
     return err;
 }
 
-static void rollback(sl_group *self) {
+void sl_group_rollback(sl_group *self) {
     if (sqlite3_get_autocommit(sl_conn_db(self->options.conn)) == 0)
         (void)sl_conn_own_once(self->options.conn, self->rollback);
     self->in_transaction = false;
@@ -91,7 +92,7 @@ sluice_err sl_group_prepare(sl_group *self, sluice_cause *cause) {
     if (self->ready) return SLUICE_OK;
     sl_conn *conn = self->options.conn;
     uint64_t number = 0;
-    sluice_err err = begin(self, cause);
+    sluice_err err = sl_group_begin(self, cause);
     if (err != SLUICE_OK) return err;
     err = sl_receipts_create_tables(conn, cause);
     if (err == SLUICE_OK) err = sl_meta_load(&self->meta, conn, &number, cause);
@@ -100,7 +101,7 @@ sluice_err sl_group_prepare(sl_group *self, sluice_cause *cause) {
         if (rc != SQLITE_OK) err = sl_sqlite_cause(cause, sl_conn_db(conn), rc, "preparing the store's tables");
     }
     if (err != SLUICE_OK) {
-        rollback(self);
+        sl_group_rollback(self);
         return err;
     }
     self->in_transaction = false;
@@ -133,14 +134,14 @@ static void fail_all(sl_group *self, const sluice_cause *cause) {
 }
 
 /* A damaged file is noticed by a request; what it means for the store is said at the end of the group. */
-static void note_damage(sl_group *self, const sl_slot *slot) {
+void sl_group_note_damage(sl_group *self, const sl_slot *slot) {
     int code = slot->cause != NULL ? slot->cause->sqlite_code : 0;
     if ((code & 0xff) == SQLITE_CORRUPT && code != SQLITE_CORRUPT_VTAB) self->damaged = self->must_commit = true;
 }
 
 static bool run_slot(sl_group *self, sl_slot *slot) {
     sl_ran ran = sl_request_run(self, slot);
-    if (ran != SL_RAN_OK) note_damage(self, slot);
+    if (ran != SL_RAN_OK) sl_group_note_damage(self, slot);
     return ran != SL_RAN_DESTROYED;
 }
 
@@ -150,11 +151,11 @@ static void run_again(sl_group *self) {
     bool again = true;
     while (again) {
         again = false;
-        rollback(self);
+        sl_group_rollback(self);
         self->now_ns = sl_now_ns();
         self->replays++;
         sl_count(self->options.store, group_replays, 1);
-        if (begin(self, &cause) != SLUICE_OK) {
+        if (sl_group_begin(self, &cause) != SLUICE_OK) {
             fail_all(self, &cause);
             return;
         }
@@ -167,7 +168,7 @@ static void run_again(sl_group *self) {
     if (self->replays >= REPLAYS_MAX) self->must_commit = true;
 }
 
-static sl_slot *new_slot(sl_group *self, sluice_msg **request) {
+sl_slot *sl_group_new_slot(sl_group *self, sluice_msg **request) {
     if (self->n_slots == self->room) {
         uint32_t room = self->room != 0 ? self->room * 2 : 64;
         sl_slot *grown = realloc(self->slots, room * sizeof *grown);
@@ -191,14 +192,14 @@ static void send(sl_group *self, sluice_msg **msg, bool wanted) {
         sluice_msg_destroy(msg);
 }
 
-static void answer_error(sl_group *self, sluice_msg **request, const sluice_cause *cause) {
+void sl_group_answer_error(sl_group *self, sluice_msg **request, const sluice_cause *cause) {
     bool wanted = sluice_msg_is_ask(*request);
     if (wanted) sl_msg_turn_error(*request, cause);
     send(self, request, wanted);
 }
 
 /* Judges a request that wants a receipt. True: it is to be run. */
-static bool admit_receipt(sl_group *self, sl_slot *slot, int64_t now_ns) {
+bool sl_group_admit_receipt(sl_group *self, sl_slot *slot, int64_t now_ns) {
     static const uint8_t nobody[16];
     const sl_identity *identity = &slot->request->identity;
     uint32_t place = (uint32_t)(slot - self->slots);
@@ -244,9 +245,10 @@ refuse:
 }
 
 void sl_group_refuse(sl_group *self, sluice_msg **request, const sluice_cause *cause) {
-    sl_slot *slot = new_slot(self, request);
+    SL_REQUIRE(!self->leased);
+    sl_slot *slot = sl_group_new_slot(self, request);
     if (slot == NULL) {
-        answer_error(self, request, cause);
+        sl_group_answer_error(self, request, cause);
         return;
     }
     sl_slot_fail(slot, cause);
@@ -254,6 +256,7 @@ void sl_group_refuse(sl_group *self, sluice_msg **request, const sluice_cause *c
 }
 
 void sl_group_add(sl_group *self, sluice_msg **request) {
+    SL_REQUIRE(!self->leased);
     sluice_cause cause = {.statement = -1};
     int64_t now_ns = self->now_ns = sl_now_ns();
     if ((*request)->deadline_ns != 0 && now_ns >= (*request)->deadline_ns) {
@@ -266,15 +269,15 @@ void sl_group_add(sl_group *self, sluice_msg **request) {
         sl_group_refuse(self, request, &cause);
         return;
     }
-    sl_slot *slot = new_slot(self, request);
+    sl_slot *slot = sl_group_new_slot(self, request);
     if (slot == NULL) {
         (void)sluice_cause_set(&cause, SLUICE_NOMEM, "out of memory");
-        answer_error(self, request, &cause);
+        sl_group_answer_error(self, request, &cause);
         return;
     }
     const Sluice__V1__WriteRequest *body = sluice_msg_body(slot->request);
-    if (body->receipt && !admit_receipt(self, slot, now_ns)) return;
-    if (!self->in_transaction && begin(self, &cause) != SLUICE_OK) {
+    if (body->receipt && !sl_group_admit_receipt(self, slot, now_ns)) return;
+    if (!self->in_transaction && sl_group_begin(self, &cause) != SLUICE_OK) {
         sl_slot_fail(slot, &cause);
         slot->final = true;
         return;
@@ -303,7 +306,7 @@ static sluice_err fill_reply(sl_group *self, sl_slot *slot, sluice_msg *reply) {
 }
 
 /* Makes the body of a reply that already holds rows in its arena. */
-static sluice_err body_beside_rows(sluice_msg *reply) {
+sluice_err sl_reply_body(sluice_msg *reply) {
     Sluice__V1__WriteReply *body = sl_arena_alloc(&reply->arena, sizeof *body);
     if (body == NULL) return SLUICE_NOMEM;
     sluice__v1__write_reply__init(body);
@@ -318,7 +321,7 @@ static void answer_ok(sl_group *self, sl_slot *slot) {
     sl_count(self->options.store, writes, 1);
     if (slot->stored || slot->replayed) sl_count(self->options.store, writes_replayed, 1);
     if (wanted && slot->reply != NULL) {
-        if (!slot->stored) err = body_beside_rows(slot->reply);
+        if (!slot->stored) err = sl_reply_body(slot->reply);
         if (err == SLUICE_OK && !slot->stored) err = fill_reply(self, slot, slot->reply);
         if (err == SLUICE_OK) {
             send(self, &slot->reply, true);
@@ -341,7 +344,7 @@ static void answer_ok(sl_group *self, sl_slot *slot) {
     if (!wanted) return;
     sluice_cause cause;
     (void)sluice_cause_set(&cause, SLUICE_UNKNOWN, "done, but there is no memory for the answer");
-    answer_error(self, &slot->request, &cause);
+    sl_group_answer_error(self, &slot->request, &cause);
 }
 
 static void answer_failed(sl_group *self, sl_slot *slot) {
@@ -354,7 +357,7 @@ static void answer_failed(sl_group *self, sl_slot *slot) {
         sl_count(self->options.store, writes_failed, 1);
     else
         sl_count(self->options.store, writes_unknown, 1);
-    answer_error(self, &slot->request, cause);
+    sl_group_answer_error(self, &slot->request, cause);
 }
 
 /* Gives a slot what the slot of the same request got. */
@@ -393,7 +396,7 @@ static void settle_receipts(sl_group *self) {
         if (self->slots[i].same_as != 0) copy_outcome(self, &self->slots[i]);
 }
 
-static void answer_all(sl_group *self) {
+void sl_group_answer_all(sl_group *self) {
     settle_receipts(self);
     for (uint32_t i = 0; i < self->n_slots; i++) {
         sl_slot *slot = &self->slots[i];
@@ -429,7 +432,7 @@ static sluice_err commit_transaction(sl_group *self, sluice_cause *cause) {
     sluice_err err = write_own_rows(self, cause);
     if (err != SLUICE_OK) { /* COMMIT was not tried: definite */
         if (sluice_err_applied(err) != SLUICE_APPLIED_NO) cause->code = err = SLUICE_FAILED;
-        rollback(self);
+        sl_group_rollback(self);
         return err;
     }
     int64_t before = sl_now_ns();
@@ -447,7 +450,7 @@ static sluice_err commit_transaction(sl_group *self, sluice_cause *cause) {
     }
     err = sl_sqlite_cause(cause, db, rc, "COMMIT");
     if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {
-        rollback(self);
+        sl_group_rollback(self);
         if (err != SLUICE_NO_SPACE || sl_log_tail_clear(db)) return err; /* invariant 6 */
     }
     cause->code = SLUICE_UNKNOWN; /* invariant 5 */
@@ -467,13 +470,14 @@ static sluice_err may_acknowledge(sl_group *self, int *exit_code, sluice_cause *
 }
 
 sluice_err sl_group_commit(sl_group *self) {
+    SL_REQUIRE(!self->leased);
     sluice_cause cause = {.statement = -1};
     int exit_code = SLUICE_EXIT_COMMIT_FAILED;
     sluice_err err = SLUICE_OK;
     bool damaged = self->damaged;
     if (damaged) {
         exit_code = SLUICE_EXIT_CORRUPT;
-        rollback(self);
+        sl_group_rollback(self);
         err = sluice_cause_set(&cause, SLUICE_CORRUPT, "the database file is damaged; nothing more is written to it");
         fail_all(self, &cause);
     } else if (self->in_transaction) {
@@ -484,7 +488,7 @@ sluice_err sl_group_commit(sl_group *self) {
         else
             fail_all(self, &cause);
     }
-    answer_all(self);
+    sl_group_answer_all(self);
     if (err == SLUICE_UNKNOWN || damaged) {
         self->in_transaction = false; /* whatever is open is never touched again */
         sl_store_fatal(self->options.store, exit_code, &cause);
@@ -495,9 +499,9 @@ sluice_err sl_group_commit(sl_group *self) {
 void sl_group_housekeep(sl_group *self, bool idle) {
     sluice_cause cause;
     if (!self->ready || self->n_slots != 0 || !sl_receipts_due(self->receipts, idle)) return;
-    if (sl_store_check(self->options.store, &cause) != SLUICE_OK || begin(self, &cause) != SLUICE_OK) return;
+    if (sl_store_check(self->options.store, &cause) != SLUICE_OK || sl_group_begin(self, &cause) != SLUICE_OK) return;
     if (sl_receipts_housekeep(self->receipts, &cause) != SLUICE_OK) {
-        rollback(self);
+        sl_group_rollback(self);
         return;
     }
     (void)!sl_group_commit(self);
@@ -506,13 +510,13 @@ void sl_group_housekeep(sl_group *self, bool idle) {
 void sl_group_finish(sl_group *self) {
     sluice_cause cause;
     if (!self->ready || sl_store_check(self->options.store, &cause) != SLUICE_OK) return;
-    if (begin(self, &cause) != SLUICE_OK) return;
+    if (sl_group_begin(self, &cause) != SLUICE_OK) return;
     sluice_err err = SLUICE_OK;
     if (sl_receipts_due(self->receipts, true)) err = sl_receipts_housekeep(self->receipts, &cause);
     if (err == SLUICE_OK) err = sl_meta_give_back(&self->meta, self->number, &cause);
     self->ready = false;
     /* If this fails nothing is lost: numbers go on after the block that was reserved. */
-    if (err != SLUICE_OK || patiently(self, self->commit) != SQLITE_OK) rollback(self);
+    if (err != SLUICE_OK || patiently(self, self->commit) != SQLITE_OK) sl_group_rollback(self);
     self->in_transaction = false;
 }
 
@@ -558,10 +562,10 @@ void sl_group_destroy(sl_group **group) {
     *group = NULL;
     sluice_cause cause;
     (void)sluice_cause_set(&cause, SLUICE_CLOSED, "the store is closing");
-    if (self->in_transaction) rollback(self);
+    if (self->in_transaction) sl_group_rollback(self);
     if (self->n_slots != 0) {
         fail_all(self, &cause);
-        answer_all(self);
+        sl_group_answer_all(self);
     }
     sqlite3_wal_hook(sl_conn_db(self->options.conn), NULL, NULL);
     sl_receipts_destroy(&self->receipts);

@@ -51,6 +51,23 @@ void sl_group_housekeep(sl_group *group, bool idle);
 /* Ends well: gives unused commit numbers back. Nothing may be added after it. */
 void sl_group_finish(sl_group *group);
 
+/* ---- an interactive transaction instead of a group (group_lease.c) ----
+ * From a begin that succeeded until it is over, nothing of the above may be called but goodbye's sl_group_receipts. */
+
+/* Begins one; nothing may be pending. Errors: as prepare; FATAL; OVERLOADED (another process holds the write lock). */
+SLUICE_NODISCARD sluice_err sl_group_lease_begin(sl_group *group, sluice_cause *cause);
+/* Runs a WriteRequest in it and answers at once. A request that fails is undone; true: the transaction goes on. False:
+ * it is over and rolled back, and the answer said so. Takes: request. */
+bool sl_group_lease_step(sl_group *group, sluice_msg **request);
+/* Commits it for a TransactionEnd, and answers: durably (*committed), or with an error. False: it is over, one way or
+ * the other (a store that had to end has ended). True: nothing was tried, and it goes on. Takes: request. */
+bool sl_group_lease_commit(sl_group *group, sluice_msg **request, bool *committed);
+/* Ends it without effect. */
+void sl_group_lease_rollback(sl_group *group);
+/* Answers a TransactionEnd with a receipt whose transaction is over (here no one may be open): from the receipt, or that
+ * it was not committed. Like add, it takes its turn in the group. Takes: request. */
+void sl_group_lease_resolve(sl_group *group, sluice_msg **request);
+
 /* True once after commits that wrote frames; *frames is then the length of the log. */
 bool sl_group_wrote(sl_group *group, uint64_t *frames);
 sl_receipts *sl_group_receipts(sl_group *group);

@@ -47,6 +47,8 @@ struct sl_group {
     int64_t began_ns, now_ns; /* now: when the latest request came */
     bool in_transaction, has_same, must_commit;
     bool damaged; /* a request found the file corrupt */
+    bool leased;  /* the transaction is an interactive one; there are no slots (group_lease.c) */
+    sl_run lease_run; /* counts what all its steps write; the log must hold it */
     unsigned replays;
     uint32_t caution; /* so many requests more get a savepoint that would not need one */
     uint64_t number;  /* of the latest committed group */
@@ -57,6 +59,27 @@ struct sl_group {
     sqlite3_stmt *begin, *commit, *rollback, *savepoint, *release, *rollback_to;
 };
 
+/* ---- group.c ---- */
+
+/* Begins the transaction. Errors: OVERLOADED (another process has the write lock), as a statement. */
+SLUICE_NODISCARD sluice_err sl_group_begin(sl_group *group, sluice_cause *cause);
+/* Ends it, if it is still there, and forgets what it would have written. */
+void sl_group_rollback(sl_group *group);
+/* Takes: request. NULL: out of memory, and the request untouched. */
+sl_slot *sl_group_new_slot(sl_group *group, sluice_msg **request);
+/* Judges a request that wants a receipt. True: it is to be run; false: the slot is final. */
+bool sl_group_admit_receipt(sl_group *group, sl_slot *slot, int64_t now_ns);
+/* The store is to end once nothing more is at stake, if the slot's request found the file damaged. */
+void sl_group_note_damage(sl_group *group, const sl_slot *slot);
+/* Answers all slots; afterwards there are none. */
+void sl_group_answer_all(sl_group *group);
+/* Answers at once, if somebody asked. Takes: request. */
+void sl_group_answer_error(sl_group *group, sluice_msg **request, const sluice_cause *cause);
+/* Makes the body (WriteReply) of a reply that already holds rows in its arena. Errors: NOMEM. */
+SLUICE_NODISCARD sluice_err sl_reply_body(sluice_msg *reply);
+
+/* ---- request.c ---- */
+
 typedef enum sl_ran {
     SL_RAN_OK = 0,    /* done, in the open transaction */
     SL_RAN_FAILED,    /* slot->err says why; nothing of it is left in the transaction */
@@ -65,6 +88,12 @@ typedef enum sl_ran {
 
 /* Runs a slot's request in the open transaction. */
 sl_ran sl_request_run(sl_group *group, sl_slot *slot);
+/* Runs a request of an interactive transaction: FAILED means that nothing of it is left and the transaction goes on. */
+sl_ran sl_request_step(sl_group *group, sl_slot *slot);
+/* What has to hold before COMMIT: no deferred key is violated. Errors: CONSTRAINT. */
+SLUICE_NODISCARD sluice_err sl_request_check_keys(const sl_group *group, sluice_cause *cause);
+/* Writes the receipt of a slot that has a session, in the open transaction. Errors: as a statement, TOO_BIG, NOMEM. */
+SLUICE_NODISCARD sluice_err sl_request_write_receipt(sl_group *group, sl_slot *slot, sluice_cause *cause);
 /* Records an error of a slot: takes over cause's content. */
 void sl_slot_fail(sl_slot *slot, const sluice_cause *cause);
 /* Forgets what an earlier run gave. */

@@ -228,8 +228,12 @@ static sluice_err run_sql(sluice_tx *tx, const char *sql, const sluice_value *pa
     if (err != SLUICE_OK) return sluice_cause_set(&tx->cause, err, "parameters: %s", sluice_err_text(err));
     run->max_bytes = tx->query_max_bytes;
     run->deadline_ns = tx->run->deadline_ns;
+    run->begun = tx->run->begun; /* what it writes counts with the rest of the request */
+    run->pages_before = tx->run->pages_before;
     err = sl_conn_prepare(tx->conn, sql, strlen(sql), SL_RIGHT_ALL, &statement, &tx->cause);
     if (err == SLUICE_OK) err = sl_conn_run(tx->conn, statement, &in, run, &tx->cause);
+    tx->run->begun = run->begun;
+    tx->run->pages_before = run->pages_before;
     if (err != SLUICE_OK) return err;
     tx->changes += run->changes;
     if (run->last_rowid != 0) tx->last_rowid = run->last_rowid;

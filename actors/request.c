@@ -125,27 +125,29 @@ static sluice_err run_statement(sl_group *group, sl_slot *slot, const Sluice__V1
 static sluice_err run_statements(sl_group *group, sl_slot *slot, const Sluice__V1__WriteRequest *body,
                                  bool *must_undo, sluice_cause *cause) {
     int64_t limit = group->now_ns + REQUEST_MAX_NS, deadline = slot->request->deadline_ns;
-    sl_run run = {.max_bytes = group->options.store->options.max_result_bytes,
-                  .deadline_ns = deadline != 0 && deadline < limit ? deadline : limit};
+    sl_run fresh = {.begun = false}, *run = group->leased ? &group->lease_run : &fresh;
+    run->arena = NULL; /* the reply's, when there is one */
+    run->max_bytes = group->options.store->options.max_result_bytes;
+    run->deadline_ns = deadline != 0 && deadline < limit ? deadline : limit;
     if (body->n_statements > SL_OUTCOMES_INLINE) {
         slot->many = calloc(body->n_statements, sizeof *slot->many);
         if (slot->many == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     }
     sl_outcome *outcomes = sl_slot_outcomes(slot);
     for (size_t i = 0; i < body->n_statements; i++) {
-        sluice_err err = run_statement(group, slot, body->statements[i], &run, must_undo, cause);
+        sluice_err err = run_statement(group, slot, body->statements[i], run, must_undo, cause);
         if (err != SLUICE_OK) {
             cause->statement = (int32_t)i;
             return err;
         }
-        outcomes[i] = (sl_outcome){.changes = run.changes, .last_rowid = run.last_rowid, .rows = run.rows};
+        outcomes[i] = (sl_outcome){.changes = run->changes, .last_rowid = run->last_rowid, .rows = run->rows};
         slot->n_outcomes = i + 1;
     }
     return SLUICE_OK;
 }
 
 /* A deferred key that is violated at the end of the request is the request's own: before it none was. */
-static sluice_err check_deferred_keys(const sl_group *group, sluice_cause *cause) {
+sluice_err sl_request_check_keys(const sl_group *group, sluice_cause *cause) {
     int current = 0, high = 0;
     int rc = sqlite3_db_status(sl_conn_db(group->options.conn), SQLITE_DBSTATUS_DEFERRED_FKS, &current, &high, 0);
     if (rc == SQLITE_OK && current == 0) return SLUICE_OK;
@@ -154,7 +156,7 @@ static sluice_err check_deferred_keys(const sl_group *group, sluice_cause *cause
     return SLUICE_CONSTRAINT;
 }
 
-static sluice_err write_receipt(sl_group *group, sl_slot *slot, sluice_cause *cause) {
+sluice_err sl_request_write_receipt(sl_group *group, sl_slot *slot, sluice_cause *cause) {
     sl_arena arena;
     _Alignas(16) char first[512];
     sl_arena_init(&arena, first, sizeof first, SIZE_MAX);
@@ -237,11 +239,11 @@ sl_ran sl_request_run(sl_group *group, sl_slot *slot) {
     sqlite3_int64 before = sqlite3_total_changes64(db);
     sluice_err err = run_statements(group, slot, body, &must_undo, &cause);
     if (err == SLUICE_OK && sqlite3_get_autocommit(db) == 0) {
-        err = check_deferred_keys(group, &cause);
+        err = sl_request_check_keys(group, &cause);
         if (err != SLUICE_OK) must_undo = true;
     }
     if (err == SLUICE_OK && slot->session != NULL) {
-        err = write_receipt(group, slot, &cause);
+        err = sl_request_write_receipt(group, slot, &cause);
         if (err != SLUICE_OK) must_undo = true;
     }
     if (err == SLUICE_OK && savepoint) {
@@ -254,6 +256,30 @@ sl_ran sl_request_run(sl_group *group, sl_slot *slot) {
     }
     if (sqlite3_total_changes64(db) != before) must_undo = true;
     sl_ran ran = undo(group, savepoint, must_undo);
+    make_definite(&cause);
+    sl_slot_reset(slot);
+    sl_slot_fail(slot, &cause);
+    return ran;
+}
+
+/* The outcome must not depend on what the client sends next, so each step has a savepoint of its own. */
+sl_ran sl_request_step(sl_group *group, sl_slot *slot) {
+    const Sluice__V1__WriteRequest *body = sluice_msg_body(slot->request);
+    sqlite3 *db = sl_conn_db(group->options.conn);
+    sluice_cause cause = {.statement = -1};
+    bool must_undo = true;
+    group->now_ns = sl_now_ns();
+    int rc = sl_conn_own_once(group->options.conn, group->savepoint);
+    sluice_err err = rc == SQLITE_OK ? run_statements(group, slot, body, &must_undo, &cause)
+                                     : sl_sqlite_cause(&cause, db, rc, "opening a savepoint");
+    if (err == SLUICE_OK && sqlite3_get_autocommit(db) == 0) {
+        rc = sl_conn_own_once(group->options.conn, group->release);
+        if (rc == SQLITE_OK) return SL_RAN_OK;
+        err = sl_sqlite_cause(&cause, db, rc, "closing a savepoint");
+    } else if (err == SLUICE_OK) {
+        err = sluice_cause_set(&cause, SLUICE_FAILED, "the statement ended the transaction");
+    }
+    sl_ran ran = rc == SQLITE_OK ? undo(group, true, true) : SL_RAN_DESTROYED;
     make_definite(&cause);
     sl_slot_reset(slot);
     sl_slot_fail(slot, &cause);

@@ -40,6 +40,8 @@ void sluice_store_options_init(sluice_store_options *options) {
         .group_max_ms = 50,
         .session_ttl_ms = 3600u * 1000,
         .max_receipts = 4096,
+        .transaction_idle_ms = 1000,
+        .transaction_total_ms = 5000,
     };
 }
 
@@ -69,6 +71,7 @@ static sluice_err check_options(const sluice_store_options *o, const char *name,
         {"max_pending", o->max_pending},                 {"max_pending_bytes", o->max_pending_bytes},
         {"group_max_bytes", o->group_max_bytes},         {"group_max_ms", o->group_max_ms},
         {"session_ttl_ms", o->session_ttl_ms},           {"max_receipts", o->max_receipts},
+        {"transaction_idle_ms", o->transaction_idle_ms}, {"transaction_total_ms", o->transaction_total_ms},
     };
     for (size_t i = 0; i < sizeof positive / sizeof positive[0]; i++)
         if (positive[i].value == 0)

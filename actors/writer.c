@@ -9,22 +9,27 @@
  *                   admit: OK                    drained, or bytes, time
  *      IDLE ----------------------> GROUP ----------------------------------> IDLE
  *       ^ |  admit: CLOSED (log being emptied)
- *       | +-----------------------> PAUSED: requests wait in order
+ *       | +-----------------------> PAUSED: requests wait in line
  *       +------------ resume -----------+
+ *       | +--- TransactionBegin ---> LEASED: requests wait in line but those of the transaction (writer_lease.c)
+ *       +------ lease ended ------------+
  *
- * Receives: WriteRequest, Goodbye, Ping (asks); GateClosed and the answers to the driver's asks. Anything else is
- * answered UNSUPPORTED. Sends: WriteReply, GoodbyeReply, Pong, errors; what the driver sends.
+ * Receives: WriteRequest, TransactionBegin, TransactionEnd, Goodbye, Ping (asks); GateClosed and the answers to the
+ * driver's asks. Anything else is answered UNSUPPORTED. Sends: WriteReply, TransactionBegun, GoodbyeReply, Pong, errors;
+ * what the driver sends.
  *
  * Invariants
- *  1. The driver uses the connection only between groups.
+ *  1. The driver uses the connection only between groups, and never while an interactive transaction is open; none begins
+ *     while the reader gate is closed.
  *  2. Answers leave (flush) before the driver may start a pass that takes milliseconds.
- *  3. Requests keep their order, also through a pause.
+ *  3. Requests keep their order, also through a pause and an interactive transaction: one line for all. Whoever's
+ *     deadline passes in it is told EXPIRED within LOOK_MS.
  *  4. The group is what waits: nothing lingers for more (measured: every form of waiting lost).
  *  5. Senders take turns (a fair mailbox), and a sender with many requests ends its part of a group early for those
  *     who wait for its commit (turns.h). The inbox is looked at every LOOK_EVERY requests and after each commit, so
  *     that who comes in the middle of a flood is seen.
  *
- * Stop order: no more requests (CLOSED), group committed and answered, those who wait answered CLOSED, driver, group,
+ * Stop order: no more requests (CLOSED), transaction rolled back, group committed and answered, those who wait answered CLOSED, driver, group,
  * connection. Readers and the checkpointer are stopped by the store afterwards.
  */
 #include <stdlib.h>
@@ -33,6 +38,8 @@
 #include "actor_internal.h"
 #include "checkpoint_driver.h"
 #include "group.h"
+#include "writer_lease.h"
+#include "line.h"
 #include "port.h"
 #include "sluice/v1/control.pb-c.h"
 #include "codec.h"
@@ -43,6 +50,8 @@
 #define LOOK_EVERY 32u             /* requests */
 #define RETRY_AFTER_MS 20u         /* with OVERLOADED */
 #define DRAIN_TIMEOUT_NS 40000000000 /* a request may run 30 s */
+#define LOOK_MS 5u                   /* while somebody waits in line: how late EXPIRED may come */
+#define GATE_RETRY_MS 2u             /* while a transaction waits for the reader gate */
 
 typedef struct writer {
     sluice_store *store;
@@ -51,10 +60,9 @@ typedef struct writer {
     sl_group *group;
     sl_checkpoint_driver *driver;
     sl_histogram commits;
-    sluice_timer tick, wake;
-    sluice_msg *waiting, **waiting_end; /* paused: in order of arrival */
-    uint32_t n_waiting;
-    size_t waiting_size;
+    sl_writer_lease *lease;
+    sluice_timer tick, wake, look;
+    sl_line line; /* paused, or an interactive transaction: who waits */
     uint64_t groups_at_tick;
     uint32_t unseen;      /* requests taken since the inbox was looked at */
     sl_turns turns;
@@ -80,16 +88,20 @@ static void flush_answers(void *context) {
     sl_actor_flush(w->self);
 }
 
-static void refuse(writer *w, sluice_msg **msg, sluice_err code, const char *text) {
-    sluice_cause cause;
-    (void)sluice_cause_set(&cause, code, "%s", text);
-    if (code == SLUICE_OVERLOADED) cause.retry_after_ms = RETRY_AFTER_MS;
+static void refuse_with(writer *w, sluice_msg **msg, const sluice_cause *cause) {
     if (sluice_msg_is_ask(*msg)) {
-        sl_msg_turn_error(*msg, &cause);
+        sl_msg_turn_error(*msg, cause);
         send_answer(w, msg);
     } else {
         sluice_msg_destroy(msg);
     }
+}
+
+static void refuse(writer *w, sluice_msg **msg, sluice_err code, const char *text) {
+    sluice_cause cause;
+    (void)sluice_cause_set(&cause, code, "%s", text);
+    if (code == SLUICE_OVERLOADED) cause.retry_after_ms = RETRY_AFTER_MS;
+    refuse_with(w, msg, &cause);
 }
 
 /* ---- groups ---- */
@@ -125,7 +137,10 @@ static void take_request(writer *w, sluice_msg **msg) {
         }
     }
     sl_turns_take(&w->turns, *msg);
-    sl_group_add(w->group, msg);
+    if (sluice_msg_is(*msg, &sluice__v1__transaction_end__descriptor))
+        sl_group_lease_resolve(w->group, msg);
+    else
+        sl_group_add(w->group, msg);
     if (sl_group_full(w->group)) commit(w);
 }
 
@@ -135,58 +150,155 @@ static bool paused(writer *w) {
            sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_CLOSED;
 }
 
+/* ---- the line ---- */
+
+static bool must_wait(writer *w) { return w->line.n != 0 || sl_writer_lease_held(w->lease) || paused(w); }
+
+static bool has_expired(const sluice_msg *msg, const void *context) {
+    return msg->deadline_ns != 0 && msg->deadline_ns <= *(const int64_t *)context;
+}
+
+/* Those who wait are told when their time is over, and not only when their turn comes. */
+static void on_look(sluice_actor *self, void *context) {
+    writer *w = context;
+    int64_t now_ns = sl_now_ns();
+    for (sluice_msg *msg; (msg = sl_line_take(&w->line, has_expired, &now_ns)) != NULL;) {
+        sl_count(w->store, expired, 1);
+        refuse(w, &msg, SLUICE_EXPIRED, "the deadline passed while the request waited");
+    }
+    if (w->line.n == 0) sluice_timer_cancel(self, &w->look);
+}
+
 static void wait_in_line(writer *w, sluice_msg **msg) {
-    const sluice_store_options *options = &w->store->options;
-    size_t size = sl_msg_size(*msg);
-    if (w->n_waiting >= options->max_pending ||
-        (w->n_waiting > 0 && w->waiting_size + size > options->max_pending_bytes)) {
-        refuse(w, msg, SLUICE_OVERLOADED, "the log is being emptied and too many requests wait");
-        return;
-    }
-    (*msg)->next = NULL;
-    *w->waiting_end = *msg;
-    w->waiting_end = &(*msg)->next;
-    w->n_waiting++;
-    w->waiting_size += size;
-    *msg = NULL;
-}
-
-static sluice_msg *first_in_line(writer *w) {
-    sluice_msg *msg = w->waiting;
-    w->waiting = msg->next;
-    if (w->waiting == NULL) w->waiting_end = &w->waiting;
-    msg->next = NULL;
-    w->n_waiting--;
-    w->waiting_size -= sl_msg_size(msg);
-    return msg;
-}
-
-static void run_waiting(writer *w) {
-    while (w->waiting != NULL && !paused(w)) {
-        sluice_msg *msg = first_in_line(w);
-        take_request(w, &msg);
-        if (w->waiting == NULL) commit(w);
+    if (!sl_line_push(&w->line, msg)) {
+        refuse(w, msg, SLUICE_OVERLOADED, "too many requests wait for the writer, or too many of this client's");
+    } else if (w->look == 0 && sluice_timer_start(w->self, LOOK_MS, LOOK_MS, on_look, w, &w->look) != SLUICE_OK) {
+        w->look = 0; /* they are told in their turn */
     }
 }
+
+static void run_line(writer *w);
 
 static void on_wake(sluice_actor *self, void *context) {
     (void)self;
     writer *w = context;
     w->wake = 0;
-    run_waiting(w);
+    run_line(w);
+}
+
+/* Runs the line in a later turn. */
+static void wake_in(writer *w, uint32_t delay_ms) {
+    if (w->line.n == 0 || w->wake != 0) return;
+    if (sluice_timer_start(w->self, delay_ms, 0, on_wake, w, &w->wake) != SLUICE_OK) w->wake = 0; /* the tick will do */
 }
 
 /* The driver lifted a pause. It may be in the middle of its own work, so the waiting requests run in a later turn. */
-static void on_resume(void *context) {
+static void on_resume(void *context) { wake_in(context, 0); }
+
+/* ---- interactive transactions ---- */
+
+/* Grants the lease, or says why not. False: not yet; *msg is untouched. */
+static bool try_begin(writer *w, sluice_msg **msg) {
+    sluice_cause cause;
+    commit(w);
+    /* Readers at a closed gate would wait for as long as the transaction takes. */
+    if (!sl_checkpoint_driver_gate_is_open(w->driver)) sl_checkpoint_driver_between_groups(w->driver);
+    if (paused(w)) return false;
+    if (!sl_checkpoint_driver_gate_is_open(w->driver) && sl_store_check(w->store, NULL) == SLUICE_OK) return false;
+    sluice_err err = sl_store_check(w->store, &cause);
+    if (err == SLUICE_OK && closing(w)) err = sluice_cause_set(&cause, SLUICE_CLOSED, "the store is closing");
+    if (err == SLUICE_OK) err = sl_checkpoint_driver_admit(w->driver, &cause);
+    if (err == SLUICE_OK && (*msg)->deadline_ns != 0 && (*msg)->deadline_ns <= sl_now_ns()) {
+        sl_count(w->store, expired, 1);
+        err = sluice_cause_set(&cause, SLUICE_EXPIRED, "the deadline passed while the request waited");
+    }
+    if (err == SLUICE_OK)
+        sl_writer_lease_grant(w->lease, msg);
+    else
+        refuse_with(w, msg, &cause);
+    return true;
+}
+
+/* Runs what waits, in order, as far as it may. */
+static void run_line(writer *w) {
+    while (w->line.n != 0 && !sl_writer_lease_held(w->lease) && !paused(w)) {
+        sluice_msg *msg = sl_line_pop(&w->line);
+        if (!sluice_msg_is(msg, &sluice__v1__transaction_begin__descriptor)) {
+            take_request(w, &msg);
+        } else if (!try_begin(w, &msg)) {
+            sl_line_push_front(&w->line, &msg);
+            wake_in(w, GATE_RETRY_MS);
+            return;
+        }
+        if (w->line.n == 0) commit(w);
+    }
+}
+
+/* The transaction's answer has left, so the driver may have its turn; then whoever waited longest. */
+static void on_lease_ended(void *context) {
     writer *w = context;
-    if (w->waiting == NULL || w->wake != 0) return;
-    if (sluice_timer_start(w->self, 0, 0, on_wake, w, &w->wake) != SLUICE_OK) w->wake = 0; /* the tick will do */
+    sl_actor_flush(w->self);
+    after_group(w);
+    run_line(w);
+}
+
+static void on_transaction_begin(writer *w, sluice_msg **msg) {
+    const Sluice__V1__TransactionBegin *body = sluice_msg_body(*msg);
+    if (body->transaction == 0 || sl_writer_lease_is(w->lease, body->transaction)) {
+        refuse(w, msg, SLUICE_INVALID, "a transaction's number is random and not 0");
+    } else if (closing(w)) {
+        refuse(w, msg, SLUICE_CLOSED, "the store is closing");
+    } else if (must_wait(w)) {
+        wait_in_line(w, msg);
+    } else if (!try_begin(w, msg)) {
+        wait_in_line(w, msg);
+        wake_in(w, GATE_RETRY_MS);
+    }
+}
+
+static bool begins(const sluice_msg *msg, const void *context) {
+    return sluice_msg_is(msg, &sluice__v1__transaction_begin__descriptor) &&
+           ((const Sluice__V1__TransactionBegin *)msg->body)->transaction == *(const uint64_t *)context;
+}
+
+/* A rollback, and the transaction does not hold the lease: it is over, or still waits for its turn. */
+static void roll_back_nothing(writer *w, uint64_t transaction, sluice_msg **msg) {
+    sluice_msg *begin = sl_line_take(&w->line, begins, &transaction);
+    if (begin != NULL) refuse(w, &begin, SLUICE_TRANSACTION_EXPIRED, "the client gave it up while it waited");
+    if (sluice_msg_is_ask(*msg) && sl_msg_turn(*msg, &sluice__v1__write_reply__descriptor) == SLUICE_OK)
+        send_answer(w, msg);
+    else
+        sluice_msg_destroy(msg);
+}
+
+static void on_transaction_end(writer *w, sluice_msg **msg) {
+    const Sluice__V1__TransactionEnd *body = sluice_msg_body(*msg);
+    if (sl_writer_lease_is(w->lease, body->transaction))
+        sl_writer_lease_end(w->lease, msg);
+    else if (!body->commit)
+        roll_back_nothing(w, body->transaction, msg);
+    else if (!body->receipt)
+        sl_writer_lease_refuse(w->lease, body->transaction, msg);
+    else if (closing(w))
+        refuse(w, msg, SLUICE_CLOSED, "the store is closing"); /* nobody may say no who has not seen the receipts */
+    else if (must_wait(w))
+        wait_in_line(w, msg);
+    else
+        take_request(w, msg);
 }
 
 /* ---- messages ---- */
 
 static void on_write_request(writer *w, sluice_msg **msg) {
     sluice_cause cause;
+    uint64_t transaction = ((const Sluice__V1__WriteRequest *)sluice_msg_body(*msg))->transaction;
+    if (transaction != 0) {
+        if (sl_writer_lease_is(w->lease, transaction))
+            sl_writer_lease_step(w->lease, msg);
+        else
+            sl_writer_lease_refuse(w->lease, transaction, msg);
+        return;
+    }
     if (sl_group_pending(w->group) && sl_turns_over(&w->turns, *msg)) commit(w);
     if (++w->unseen > LOOK_EVERY) {
         w->unseen = 0;
@@ -195,7 +307,7 @@ static void on_write_request(writer *w, sluice_msg **msg) {
     if (closing(w)) {
         (void)sluice_cause_set(&cause, SLUICE_CLOSED, "the store is closing");
         sl_group_refuse(w->group, msg, &cause);
-    } else if (w->waiting != NULL || paused(w)) {
+    } else if (must_wait(w)) {
         wait_in_line(w, msg);
     } else {
         take_request(w, msg);
@@ -247,8 +359,18 @@ static void on_ping(writer *w, sluice_msg **msg) {
 static sluice_err writer_receive(sluice_actor *self, sluice_msg **msg) {
     writer *w = sluice_actor_state(self);
     if (w->farewell != NULL && --w->before_farewell == 0) say_farewell(w);
+    if (sl_writer_lease_held(w->lease)) {
+        if (closing(w))
+            sl_writer_lease_break(w->lease, "the store is closing; the transaction was rolled back");
+        else
+            sl_writer_lease_check(w->lease);
+    }
     if (sluice_msg_is(*msg, &sluice__v1__write_request__descriptor))
         on_write_request(w, msg);
+    else if (sluice_msg_is(*msg, &sluice__v1__transaction_begin__descriptor))
+        on_transaction_begin(w, msg);
+    else if (sluice_msg_is(*msg, &sluice__v1__transaction_end__descriptor))
+        on_transaction_end(w, msg);
     else if (sl_checkpoint_driver_on_message(w->driver, msg))
         return SLUICE_OK;
     else if (sluice_msg_is(*msg, &sluice__v1__goodbye__descriptor))
@@ -256,14 +378,15 @@ static sluice_err writer_receive(sluice_actor *self, sluice_msg **msg) {
     else if (sluice_msg_is(*msg, &sluice__v1__ping__descriptor))
         on_ping(w, msg);
     else
-        refuse(w, msg, SLUICE_UNSUPPORTED, "the writer takes WriteRequest, Goodbye and Ping");
+        refuse(w, msg, SLUICE_UNSUPPORTED,
+               "the writer takes WriteRequest, TransactionBegin, TransactionEnd, Goodbye and Ping");
     return SLUICE_OK;
 }
 
 static sluice_err writer_drained(sluice_actor *self) {
     writer *w = sluice_actor_state(self);
     commit(w);
-    run_waiting(w);
+    run_line(w);
     if (w->farewell != NULL) say_farewell(w);
     return SLUICE_OK;
 }
@@ -280,11 +403,13 @@ static void on_tick(sluice_actor *self, void *context) {
         sl_store_fatal(w->store, SLUICE_EXIT_FILE_REPLACED, &cause);
         return;
     }
-    run_waiting(w);
+    sl_writer_lease_check(w->lease);
+    run_line(w);
     sl_receipts_expire(sl_group_receipts(w->group), sl_now_ns());
     uint64_t groups = atomic_load_explicit(&w->store->counters.groups, memory_order_relaxed);
     bool idle = groups == w->groups_at_tick;
-    if (!sl_group_pending(w->group) && sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_OK) {
+    bool free = !sl_writer_lease_held(w->lease) && !sl_group_pending(w->group);
+    if (free && sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_OK) {
         sl_group_housekeep(w->group, idle);
         after_group(w);
     }
@@ -323,6 +448,7 @@ static sluice_err open_file(writer *w, bool *truncated, sluice_cause *cause) {
 static void destroy_writer(writer *w) {
     if (w->driver != NULL) sl_checkpoint_driver_destroy(&w->driver);
     sluice_msg_destroy(&w->farewell);
+    sl_writer_lease_destroy(&w->lease);
     sl_group_destroy(&w->group);
     sl_conn_close(&w->conn);
     free(w);
@@ -333,12 +459,18 @@ static sluice_err writer_init(sluice_actor *self, void *arg, sluice_cause *cause
     if (w == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     w->store = arg;
     w->self = self;
-    w->waiting_end = &w->waiting;
+    sl_line_init(&w->line, w->store->options.max_pending, w->store->options.max_pending_bytes,
+                 w->store->options.max_pending_share);
     bool truncated = false;
     sluice_err err = open_file(w, &truncated, cause);
     if (err != SLUICE_OK) goto fail;
     uint64_t frames;
     (void)sl_group_wrote(w->group, &frames); /* before the driver's time; the log was emptied since, or will be */
+    sl_writer_lease_options lease = {
+        .store = w->store, .self = self, .group = w->group, .answer = send_answer, .ended = on_lease_ended, .context = w,
+    };
+    err = sl_writer_lease_new(&lease, &w->lease, cause);
+    if (err != SLUICE_OK) goto fail;
     sl_driver_options driver = {
         .store = w->store, .self = self, .conn = w->conn, .truncated = truncated, .resume = on_resume, .context = w,
     };
@@ -359,11 +491,10 @@ static void writer_stop(sluice_actor *self, sluice_err why) {
     (void)why;
     writer *w = sluice_actor_state(self);
     sluice_store *store = w->store;
+    sl_writer_lease_destroy(&w->lease);
     if (sl_group_pending(w->group)) (void)!sl_group_commit(w->group);
-    while (w->waiting != NULL) {
-        sluice_msg *msg = first_in_line(w);
+    for (sluice_msg *msg; (msg = sl_line_pop(&w->line)) != NULL;)
         refuse(w, &msg, SLUICE_CLOSED, "the store is closing");
-    }
     if (sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_OK) sl_group_finish(w->group);
     bool asked = closing(w);
     destroy_writer(w);

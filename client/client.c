@@ -138,6 +138,7 @@ void sluice_client_close(sluice_client **client) {
     if (self->transport != NULL) {
         int64_t until_ns = sl_now_ns() + CLOSE_MS * NS_PER_MS;
         sl_client_abandon(self);
+        sl_transaction_abandon(self->transaction);
         say_goodbye(self);
         int64_t left_ms = (until_ns - sl_now_ns()) / NS_PER_MS;
         sl_notify_destroy(&self->notify);
@@ -154,9 +155,8 @@ void sluice_client_set_timeout(sluice_client *client, uint32_t timeout_ms) {
 
 /* ---- calls ---- */
 
-/* Sends and waits. Takes: *outgoing->msg as sl_client_start does. */
-static sluice_err call(sluice_client *client, const sl_outgoing *outgoing, sluice_result **result, sluice_msg **reply,
-                       sluice_cause *cause) {
+sluice_err sl_client_call(sluice_client *client, const sl_outgoing *outgoing, sluice_result **result,
+                          sluice_msg **reply, sluice_cause *cause) {
     uint32_t index;
     sluice_err err = sl_client_start(client, outgoing, &index, cause);
     if (err == SLUICE_OK) {
@@ -200,7 +200,7 @@ sluice_err sluice_client_ping(sluice_client *client, sluice_cause *cause) {
     if (msg == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a ping");
     sl_outgoing outgoing = {.kind = SL_FLIGHT_PING, .to = "gateway", .msg = &msg, .timeout_ms = client->timeout_ms};
     sluice_msg *reply = NULL;
-    sluice_err err = call(client, &outgoing, NULL, &reply, cause);
+    sluice_err err = sl_client_call(client, &outgoing, NULL, &reply, cause);
     sl_pool_give(client->pool, &msg);
     if (err != SLUICE_OK) return err;
     const Sluice__V1__Pong *pong = (const Sluice__V1__Pong *)reply->body;
@@ -213,7 +213,7 @@ sluice_err sluice_client_ping(sluice_client *client, sluice_cause *cause) {
     return err;
 }
 
-static sluice_err refuse_statement(sluice_err err, sluice_cause *cause) {
+sluice_err sl_client_refuse_statement(sluice_err err, sluice_cause *cause) {
     switch (err) {
     case SLUICE_TOO_BIG:
         return sluice_cause_set(cause, err, "the request is larger than max_message_bytes");
@@ -230,19 +230,19 @@ static sluice_err run_one(sluice_client *client, sluice_request *request, sluice
     bool write = request->kind == SLUICE_WRITE;
     sluice_err err = added;
     if (err != SLUICE_OK) {
-        refuse_statement(err, cause);
+        sl_client_refuse_statement(err, cause);
     } else if (write || !read_here(client, request->msg, out, &err, cause)) {
         sl_outgoing outgoing = {.kind = write ? SL_FLIGHT_WRITE : SL_FLIGHT_READ,
                                 .to = write ? client->writer : client->readers,
                                 .msg = &request->msg,
                                 .timeout_ms = client->timeout_ms};
-        err = call(client, &outgoing, out, NULL, cause);
+        err = sl_client_call(client, &outgoing, out, NULL, cause);
     }
     sl_pool_give(client->pool, &request->msg);
     return err;
 }
 
-static sluice_request one_of(sluice_client *client, sluice_request_kind kind) {
+sluice_request sl_client_request_of_one(sluice_client *client, sluice_request_kind kind) {
     sluice_request request = {.pool = client->pool, .kind = kind, .max_bytes = client->max_message_bytes};
     request.msg = sl_pool_take(client->pool, kind == SLUICE_WRITE ? &sluice__v1__write_request__descriptor
                                                                   : &sluice__v1__query_request__descriptor);
@@ -252,9 +252,9 @@ static sluice_request one_of(sluice_client *client, sluice_request_kind kind) {
 static sluice_err run_sql(sluice_client *client, sluice_request_kind kind, const char *sql, const sluice_value *params,
                           size_t n_params, sluice_result **out, sluice_cause *cause) {
     if (out != NULL) *out = NULL;
-    if (sql == NULL) return refuse_statement(SLUICE_INVALID, cause);
-    sluice_request request = one_of(client, kind);
-    if (request.msg == NULL) return refuse_statement(SLUICE_NOMEM, cause);
+    if (sql == NULL) return sl_client_refuse_statement(SLUICE_INVALID, cause);
+    sluice_request request = sl_client_request_of_one(client, kind);
+    if (request.msg == NULL) return sl_client_refuse_statement(SLUICE_NOMEM, cause);
     sluice_err added = sl_request_add_statement(&request, sql, strlen(sql), params, n_params);
     return run_one(client, &request, added, out, cause);
 }
@@ -272,18 +272,17 @@ sluice_err sluice_query(sluice_client *client, const char *sql, const sluice_val
 sluice_err sluice_call_procedure(sluice_client *client, const char *name, const sluice_value *params, size_t n_params,
                                  sluice_result **out, sluice_cause *cause) {
     if (out != NULL) *out = NULL;
-    sluice_request request = one_of(client, SLUICE_WRITE);
-    if (request.msg == NULL) return refuse_statement(SLUICE_NOMEM, cause);
+    sluice_request request = sl_client_request_of_one(client, SLUICE_WRITE);
+    if (request.msg == NULL) return sl_client_refuse_statement(SLUICE_NOMEM, cause);
     return run_one(client, &request, sl_request_add_call(&request, name, params, n_params), out, cause);
 }
 
-/* Completes a request and refuses one that cannot be sent. */
-static sluice_err prepare(const sluice_client *client, sluice_request *request, sluice_cause *cause) {
+sluice_err sl_client_prepare(const sluice_client *client, sluice_request *request, sluice_cause *cause) {
     if (request == NULL || request->pool != client->pool)
         return sluice_cause_set(cause, SLUICE_INVALID, "the request was made for another client");
     if (request->broken) return sluice_cause_set(cause, SLUICE_NOMEM, "memory ran out while the request was built");
     sluice_err err = sl_request_finish(request);
-    if (err != SLUICE_OK) return refuse_statement(err, cause);
+    if (err != SLUICE_OK) return sl_client_refuse_statement(err, cause);
     if (request->bytes == 0) return sluice_cause_set(cause, SLUICE_INVALID, "the request has no statement");
     return SLUICE_OK;
 }
@@ -296,9 +295,23 @@ static sl_outgoing outgoing_of(sluice_client *client, sluice_request *request) {
                          .timeout_ms = client->timeout_ms};
 }
 
+sluice_err sl_client_call_request(sluice_client *client, sluice_request *request, sluice_result **out,
+                                  sluice_cause *cause) {
+    sl_outgoing outgoing = outgoing_of(client, request);
+    outgoing.request = request;
+    outgoing.again = request->unknown; /* after a definite no it is a new request, as good as the old */
+    request->frozen = true;
+    sluice_err err = sl_client_call(client, &outgoing, out, NULL, cause);
+    if (!outgoing.again || !request->unknown || sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN) return err;
+    /* Not even asked: what became of the earlier copies is as open as before. */
+    (void)sluice_cause_wrap(cause, "it could not be asked again");
+    if (cause != NULL) cause->code = SLUICE_UNKNOWN;
+    return SLUICE_UNKNOWN;
+}
+
 sluice_err sluice_call(sluice_client *client, sluice_request *request, sluice_result **out, sluice_cause *cause) {
     if (out != NULL) *out = NULL;
-    sluice_err err = prepare(client, request, cause);
+    sluice_err err = sl_client_prepare(client, request, cause);
     if (err != SLUICE_OK) return err;
     if (request->unknown)
         return sluice_cause_set(cause, SLUICE_INVALID, "this request ended unknown: ask with sluice_call_again");
@@ -308,14 +321,12 @@ sluice_err sluice_call(sluice_client *client, sluice_request *request, sluice_re
         request->ended = err;
         return err;
     }
-    sl_outgoing outgoing = outgoing_of(client, request);
-    outgoing.request = request;
-    return call(client, &outgoing, out, NULL, cause);
+    return sl_client_call_request(client, request, out, cause);
 }
 
 sluice_err sluice_call_again(sluice_client *client, sluice_request *request, sluice_result **out, sluice_cause *cause) {
     if (out != NULL) *out = NULL;
-    sluice_err err = prepare(client, request, cause);
+    sluice_err err = sl_client_prepare(client, request, cause);
     if (err != SLUICE_OK) return err;
     if (!request->called) return sluice_cause_set(cause, SLUICE_INVALID, "this request was not called yet");
     if (request->kind == SLUICE_WRITE) {
@@ -324,15 +335,7 @@ sluice_err sluice_call_again(sluice_client *client, sluice_request *request, slu
         if (request->ended == SLUICE_OK)
             return sluice_cause_set(cause, SLUICE_INVALID, "this request ended ok: there is nothing to find out");
     }
-    sl_outgoing outgoing = outgoing_of(client, request);
-    outgoing.request = request;
-    outgoing.again = request->unknown; /* after a definite no it is a new request, as good as the old */
-    err = call(client, &outgoing, out, NULL, cause);
-    if (!outgoing.again || !request->unknown || sluice_err_applied(err) == SLUICE_APPLIED_UNKNOWN) return err;
-    /* Not even asked: what became of the earlier copies is as open as before. */
-    (void)sluice_cause_wrap(cause, "it could not be asked again");
-    if (cause != NULL) cause->code = SLUICE_UNKNOWN;
-    return SLUICE_UNKNOWN;
+    return sl_client_call_request(client, request, out, cause);
 }
 
 /* ---- pipelining ---- */
@@ -340,7 +343,7 @@ sluice_err sluice_call_again(sluice_client *client, sluice_request *request, slu
 sluice_err sluice_submit(sluice_client *client, sluice_request **request, void *context, sluice_ticket *out,
                          sluice_cause *cause) {
     if (out != NULL) *out = 0;
-    sluice_err err = prepare(client, *request, cause);
+    sluice_err err = sl_client_prepare(client, *request, cause);
     if (err != SLUICE_OK) return err;
     if ((*request)->unknown)
         return sluice_cause_set(cause, SLUICE_INVALID, "this request ended unknown: ask with sluice_call_again");
@@ -425,7 +428,7 @@ sluice_err sluice_client_ask(sluice_client *client, const char *name, sluice_msg
     sluice_err err = check_name(name, cause);
     if (err != SLUICE_OK) return err;
     sl_outgoing outgoing = {.kind = SL_FLIGHT_ASK, .to = name, .msg = msg, .timeout_ms = client->timeout_ms};
-    return call(client, &outgoing, NULL, reply, cause);
+    return sl_client_call(client, &outgoing, NULL, reply, cause);
 }
 
 sluice_err sluice_client_tell(sluice_client *client, const char *name, sluice_msg **msg, sluice_cause *cause) {

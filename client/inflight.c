@@ -268,7 +268,6 @@ static bool is_the_writers_no(sluice_err code) {
     case SLUICE_GUARD_FAILED:
     case SLUICE_SYNTAX:
     case SLUICE_READ_ONLY:
-    case SLUICE_NO_SPACE:
     case SLUICE_NO_PROCEDURE:
     case SLUICE_TRANSACTION_EXPIRED:
         return true;
@@ -365,7 +364,7 @@ static void on_message(sluice_client *client, sluice_msg **msg) {
     sl_flight *flight = &client->flights.at[index];
     if (((*msg)->flags & SL_MSG_ERROR) != 0) {
         on_error(client, index, msg);
-    } else if (flight->kind == SL_FLIGHT_WRITE || flight->kind == SL_FLIGHT_READ) {
+    } else if (flight->kind == SL_FLIGHT_WRITE || flight->kind == SL_FLIGHT_READ || flight->kind == SL_FLIGHT_STEP) {
         sluice_cause cause;
         sluice_err err = sl_result_new(client->pool, flight->kind, !client->transport->ops->moves, msg, &flight->result,
                                        &cause);
@@ -463,8 +462,10 @@ static sluice_err give_id(sluice_client *client, sl_flight *flight, const sl_out
     msg->identity = (sl_identity){.sequence = 0};
     if (flight->kind == SL_FLIGHT_GOODBYE) memcpy(msg->identity.client, client->id, sizeof client->id);
     if (flight->kind != SL_FLIGHT_WRITE) return SLUICE_OK;
-    Sluice__V1__WriteRequest *body = (Sluice__V1__WriteRequest *)msg->body;
-    body->receipt = client->receipts;
+    if (msg->type == &sluice__v1__transaction_end__descriptor)
+        ((Sluice__V1__TransactionEnd *)msg->body)->receipt = client->receipts;
+    else
+        ((Sluice__V1__WriteRequest *)msg->body)->receipt = client->receipts;
     if (!client->receipts) return SLUICE_OK;
     flight->receipt = true;
     if (!outgoing->again) return give_new_id(client, flight, outgoing->request, &msg->identity);

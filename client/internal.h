@@ -7,6 +7,7 @@
  *   sequence.c  which request ids are settled
  *   request.c   building requests
  *   result.c    reading results
+ *   transaction.c  interactive transactions
  *   pool.c      message objects kept for reuse
  *   notify.c    the level-triggered descriptor
  *   inproc.c, remote.c   the two transports
@@ -22,6 +23,8 @@
 #include "sluice/v1/control.pb-c.h"
 #include "sluice/v1/query.pb-c.h"
 #include "sluice/v1/write.pb-c.h"
+
+#include <sluice/transaction.h>
 
 /* ---- sequence.c ---- */
 
@@ -73,6 +76,7 @@ void sl_pool_give_request(sl_pool *pool, sluice_request **request);
 typedef enum sl_flight_kind {
     SL_FLIGHT_WRITE,
     SL_FLIGHT_READ,
+    SL_FLIGHT_STEP, /* of an interactive transaction: a write's answer, but sent once and without an id */
     SL_FLIGHT_ASK,
     SL_FLIGHT_PING,
     SL_FLIGHT_GOODBYE
@@ -181,13 +185,14 @@ struct sluice_client {
     uint32_t n_unsent;    /* flights in WAITING, to be sent when there is a way */
     uint64_t n_late;      /* replies nobody waited for any more */
     struct sl_notify *notify; /* NULL until sluice_client_fd */
+    sluice_transaction *transaction; /* open, or its commit UNKNOWN; NULL: none */
     char writer[SL_CLIENT_NAME_SIZE], readers[SL_CLIENT_NAME_SIZE];
 };
 
 /* Draws a new random client id, which begins a new session. Errors: SYSTEM. */
 SLUICE_NODISCARD sluice_err sl_client_draw_id(sluice_client *client, sluice_cause *cause);
 
-/* ---- inflight.c ---- */
+/* ---- what to send ---- */
 
 /* What to send. */
 typedef struct sl_outgoing {
@@ -199,6 +204,24 @@ typedef struct sl_outgoing {
     void *context;
     uint32_t timeout_ms;
 } sl_outgoing;
+
+/* ---- client.c, with what to send ---- */
+
+/* Sends and waits. Takes: *outgoing->msg as sl_client_start does. result, reply may be NULL. */
+sluice_err sl_client_call(sluice_client *client, const sl_outgoing *outgoing, sluice_result **result,
+                          sluice_msg **reply, sluice_cause *cause);
+/* Calls a request: anew, or with the id it has if its outcome is UNKNOWN. */
+sluice_err sl_client_call_request(sluice_client *client, sluice_request *request, sluice_result **out,
+                                  sluice_cause *cause);
+/* Completes a request and refuses one that cannot be sent. */
+SLUICE_NODISCARD sluice_err sl_client_prepare(const sluice_client *client, sluice_request *request,
+                                              sluice_cause *cause);
+/* Says why a statement could not be added. */
+sluice_err sl_client_refuse_statement(sluice_err err, sluice_cause *cause);
+/* A request in the caller's storage, whose message goes back to the pool. msg NULL: out of memory. */
+sluice_request sl_client_request_of_one(sluice_client *client, sluice_request_kind kind);
+
+/* ---- inflight.c ---- */
 
 /* Looks at the connection; sends what waits for one, and again what the old one may have lost. */
 void sl_client_look_at_connection(sluice_client *client, int64_t now_ns);
@@ -219,13 +242,18 @@ void sl_client_abandon(sluice_client *client);
 /* To be called at the end of each public call that may have changed what sluice_client_fd shows. */
 void sl_client_settle_fd(sluice_client *client);
 
+/* ---- transaction.c ---- */
+
+/* The client closes: the server is told, and the transaction forgets the client. NULL-safe. */
+void sl_transaction_abandon(sluice_transaction *transaction);
+
 /* ---- request.c ---- */
 
 struct sluice_request {
     sl_pool *pool;
     sluice_request *next_free;
     sluice_request_kind kind;
-    sluice_msg *msg;       /* a WriteRequest or QueryRequest */
+    sluice_msg *msg;       /* a WriteRequest or QueryRequest; of a commit: a TransactionEnd */
     size_t room;           /* of the statements array */
     sl_table_builder *rows; /* of the latest statement; NULL: none */
     size_t n_columns;

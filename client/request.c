@@ -309,16 +309,31 @@ static bool copy_statement(sl_arena *arena, const Sluice__V1__Statement *from, S
     return true;
 }
 
+static sluice_msg *copy_end(const sluice_request *request) {
+    sluice_msg *msg = sl_pool_take(request->pool, &sluice__v1__transaction_end__descriptor);
+    if (msg == NULL) return NULL;
+    const Sluice__V1__TransactionEnd *from = (const Sluice__V1__TransactionEnd *)request->msg->body;
+    Sluice__V1__TransactionEnd *to = (Sluice__V1__TransactionEnd *)msg->body;
+    to->transaction = from->transaction;
+    to->commit = from->commit;
+    to->receipt = from->receipt;
+    return msg;
+}
+
 sluice_msg *sl_request_copy(const sluice_request *request) {
+    if (request->msg->type == &sluice__v1__transaction_end__descriptor) return copy_end(request);
     sluice_msg *msg = sl_pool_take(request->pool, type_of(request->kind));
     if (msg == NULL) return NULL;
     sluice_request copy = {.kind = request->kind, .msg = msg};
     statements_view from = statements_of(request), to = statements_of(&copy);
-    if (request->kind == SLUICE_WRITE)
-        ((Sluice__V1__WriteRequest *)msg->body)->receipt = ((Sluice__V1__WriteRequest *)request->msg->body)->receipt;
-    else
-        ((Sluice__V1__QueryRequest *)msg->body)->max_bytes =
-            ((Sluice__V1__QueryRequest *)request->msg->body)->max_bytes;
+    if (request->kind == SLUICE_WRITE) {
+        const Sluice__V1__WriteRequest *body = (const Sluice__V1__WriteRequest *)request->msg->body;
+        ((Sluice__V1__WriteRequest *)msg->body)->receipt = body->receipt;
+        ((Sluice__V1__WriteRequest *)msg->body)->transaction = body->transaction;
+    } else {
+        const Sluice__V1__QueryRequest *body = (const Sluice__V1__QueryRequest *)request->msg->body;
+        ((Sluice__V1__QueryRequest *)msg->body)->max_bytes = body->max_bytes;
+    }
     *to.at = sl_arena_alloc(&msg->arena, *from.n * sizeof **to.at);
     Sluice__V1__Statement *statements = sl_arena_alloc(&msg->arena, *from.n * sizeof *statements);
     bool copied = *to.at != NULL && statements != NULL;

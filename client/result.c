@@ -26,7 +26,7 @@ struct sluice_result {
 
 static sluice_err view_body(sluice_result *result, sl_flight_kind kind, sluice_cause *cause) {
     const sluice_msg *msg = result->msg;
-    if (kind == SL_FLIGHT_WRITE && msg->type == &sluice__v1__write_reply__descriptor) {
+    if (kind != SL_FLIGHT_READ && msg->type == &sluice__v1__write_reply__descriptor) {
         const Sluice__V1__WriteReply *body = (const Sluice__V1__WriteReply *)msg->body;
         result->commit_number = body->commit_number;
         result->replayed = body->replayed;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything Sluice installs. Reading order: base, value, message, runtime, actor, supervisor,
- * procedure, store, gateway, client. */
+ * procedure, store, gateway, client, transaction. */
 #ifndef SLUICE_SLUICE_H
 #define SLUICE_SLUICE_H
 
@@ -14,5 +14,6 @@
 #include <sluice/store.h>
 #include <sluice/gateway.h>
 #include <sluice/client.h>
+#include <sluice/transaction.h>
 
 #endif

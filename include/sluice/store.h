@@ -80,6 +80,8 @@ typedef struct sluice_store_options {
     uint32_t group_max_ms;           /* one group stops taking requests after so long; default 50 */
     uint32_t session_ttl_ms;         /* a client's receipts live so long after its last request; default 1 h */
     uint32_t max_receipts;           /* unsettled receipts per client; default 4096 */
+    uint32_t transaction_idle_ms;    /* an interactive transaction ends after so long without a request; default 1000 */
+    uint32_t transaction_total_ms;   /* and after so long in all; clients may ask for less; default 5000 */
     const sluice_procedure *procedures; /* known from the first request on; borrowed while it opens */
     size_t n_procedures;
     uint32_t snapshot_warn_ms;       /* a snapshot so old is counted and told to on_old_snapshot; default 1000 */
@@ -144,7 +146,10 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(gate_timeouts, "times the gate was opened because somebody did not answer in time")                              \
     X(wal_full, "times writes began to be refused because the log was at its hard cap")                                \
     X(snapshots_old, "snapshots that grew older than the age to warn at")                                              \
-    X(snapshots_expired, "snapshots ended to let the WAL shrink")
+    X(snapshots_expired, "snapshots ended to let the WAL shrink")                                                      \
+    X(transactions, "interactive transactions committed")                                                              \
+    X(transactions_rolled_back, "interactive transactions that ended without effect")                                  \
+    X(transactions_expired, "those of them that ended at a limit")
 
 typedef struct sluice_store_stats {
 #define SLUICE_STORE_STATS_FIELD(name, meaning) uint64_t name;
