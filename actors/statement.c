@@ -218,19 +218,38 @@ static sluice_err judge_silent(sl_found *found, const char *sql, size_t size, sl
     return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this kind of statement is not for clients");
 }
 
-static sluice_err compile(sl_conn *conn, const char *sql, size_t size, unsigned rights, sl_cached *entry,
-                          sluice_cause *cause) {
-    sluice_err err = check_text(conn, sql, size, cause);
-    if (err != SLUICE_OK) return err;
+/* Lets SQLite read the schema again if another connection has changed it: a step notices, a prepare does not. */
+static void refresh_schema(sl_conn *conn) {
+    sqlite3_stmt *stmt = NULL;
+    conn->own++;
+    if (sqlite3_prepare_v2(conn->db, "SELECT 1 FROM sqlite_schema LIMIT 1", -1, &stmt, NULL) == SQLITE_OK)
+        (void)sqlite3_step(stmt);
+    sqlite3_finalize(stmt);
+    conn->own--;
+}
+
+static int compile_once(sl_conn *conn, const char *sql, size_t size, sl_cached *entry, const char **tail) {
+    unsigned flags = size <= CACHED_SQL_MAX ? SQLITE_PREPARE_PERSISTENT : 0;
     memset(&conn->found, 0, sizeof conn->found);
     conn->denied[0] = '\0';
-    conn->rights = rights;
     conn->compiling = true;
-    const char *tail = NULL;
-    unsigned flags = size <= CACHED_SQL_MAX ? SQLITE_PREPARE_PERSISTENT : 0;
-    int rc = sqlite3_prepare_v3(conn->db, sql, (int)size, flags, &entry->statement.stmt, &tail);
+    int rc = sqlite3_prepare_v3(conn->db, sql, (int)size, flags, &entry->statement.stmt, tail);
     conn->compiling = false;
     entry->found = conn->found;
+    return rc;
+}
+
+static sluice_err compile(sl_conn *conn, const char *sql, size_t size, unsigned rights, sl_cached *entry,
+                          sluice_cause *cause) {
+    const char *tail = NULL;
+    sluice_err err = check_text(conn, sql, size, cause);
+    if (err != SLUICE_OK) return err;
+    conn->rights = rights;
+    int rc = compile_once(conn, sql, size, entry, &tail);
+    if (rc == SQLITE_ERROR && conn->denied[0] == '\0') { /* perhaps true of an older schema only */
+        refresh_schema(conn);
+        rc = compile_once(conn, sql, size, entry, &tail);
+    }
     if (conn->denied[0] != '\0') return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s", conn->denied);
     if (rc != SQLITE_OK) return syntax_error(conn, sql, rc, cause);
     if (entry->statement.stmt == NULL)

@@ -282,6 +282,26 @@ static void parameters_must_match_in_number(void **state) {
     assert_non_null(strstr(cause.text, "UTF-8"));
 }
 
+/* Another connection changes the schema; some errors of prepare come from the schema as it was read last. */
+static void errors_are_judged_by_the_schema_as_it_is_now(void **state) {
+    (void)state;
+    sl_conn *reader = NULL;
+    sl_conn_options o = options(SL_CONN_READER);
+    sl_run out;
+    assert_ok(sl_conn_open(&o, &reader, &cause), cause);
+    assert_ok(run(reader, "SELECT a, b FROM t", &out, 0), cause);
+    assert_int_equal(run(reader, "INSERT INTO t VALUES(1,2,3)", &out, 0), SLUICE_SYNTAX);
+    assert_non_null(strstr(cause.text, "2 columns"));
+    assert_ok(run(conn, "DROP TABLE t", &out, 0), cause);
+    assert_ok(run(conn, "CREATE TABLE t(a, b, c)", &out, 0), cause);
+    assert_int_equal(run(reader, "INSERT INTO t VALUES(1,2,3)", &out, 0), SLUICE_READ_ONLY);
+    assert_ok(run(conn, "CREATE TABLE fresh(x)", &out, 0), cause);
+    assert_ok(run(reader, "SELECT x FROM fresh", &out, 0), cause);
+    assert_int_equal(run(reader, "SELECT nothing FROM fresh", &out, 0), SLUICE_SYNTAX);
+    assert_int_equal(sl_conn_busy(reader, false), 0);
+    sl_conn_close(&reader);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -298,6 +318,7 @@ int main(void) {
         TEST(values_and_results_over_the_limit_are_too_big),
         TEST(printf_is_what_it_was_below_the_limit),
         TEST(parameters_must_match_in_number),
+        TEST(errors_are_judged_by_the_schema_as_it_is_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
