@@ -18,7 +18,11 @@
  * this are held for at most HOLD_MS at 3S/2, and at the hard cap until a pass has been tried; if that did not help they
  * are refused.
  *
- * Receives: GateClosed, the answers to its asks. Sends: CheckpointRequest (ask), GateOpen to those who wait at the gate
+ * CheckpointNow asks for a finishing pass at once; where rule W does not allow one (nothing was committed since a pass
+ * that could not copy all), and with `truncate`, it is a pause and TRUNCATE. In manual mode nothing else asks for passes
+ * below the hard cap.
+ *
+ * Receives: GateClosed, CheckpointNow, the answers to its asks. Sends: CheckpointDone, CheckpointRequest (ask), GateOpen to those who wait at the gate
  * (control lane).
  *
  * Invariants
@@ -54,6 +58,8 @@
 #define HARD_RETRY_MS 20u    /* while writes are refused */
 #define HARD_AGE_MS 50u      /* snapshots younger than this are spared even at the hard cap */
 #define EMPTY_RETRY_MS 50u   /* while paused */
+#define MAX_COMMANDS 16u
+#define COMMAND_TRIES 8u     /* with their pauses about a second */
 #define RESTART_PATIENCE_NS 5000000000 /* a checkpointer that stays away so long is not coming back */
 #define ASK_TIMEOUT_MS INT32_MAX        /* a pass may take long; its end is heard or the checkpointer is down */
 
@@ -91,6 +97,9 @@ struct sl_checkpoint_driver {
     sluice_timer hold_timer;
     bool restart_heard;    /* the checkpointer ended */
     int64_t restart_ns;    /* since when it is away; 0: it is not */
+    sluice_msg *commands[MAX_COMMANDS]; /* CheckpointNow, not answered yet */
+    unsigned n_commands, command_tries;
+    uint64_t frames_before; /* in the log when a TRUNCATE for them was begun */
     int empty_error;       /* SQLite's answer to the latest TRUNCATE that failed */
 };
 
@@ -174,6 +183,82 @@ static void log_restarted(sl_checkpoint_driver *d) {
     sluice_timer_cancel(d->self, &d->hold_timer);
 }
 
+/* ---- commands ---- */
+
+static bool wants_truncate(const sluice_msg *command) {
+    return ((const Sluice__V1__CheckpointNow *)command->body)->truncate;
+}
+
+static void answer_command(sl_checkpoint_driver *d, sluice_msg *command, sluice_err err, const char *text,
+                           uint64_t frames) {
+    if (err != SLUICE_OK) {
+        sluice_cause cause;
+        (void)sluice_cause_set(&cause, err, "%s", text);
+        if (err == SLUICE_OVERLOADED) cause.retry_after_ms = BACKOFF_MAX_MS;
+        sl_msg_turn_error(command, &cause);
+    } else if (sl_msg_turn(command, &sluice__v1__checkpoint_done__descriptor) == SLUICE_OK) {
+        Sluice__V1__CheckpointDone *done = sluice_msg_body(command);
+        done->frames = frames;
+        done->wal_file_bytes = atomic_load_explicit(&d->store->counters.wal_file_bytes, memory_order_relaxed);
+    }
+    if (command->body == NULL || sl_actor_send(d->self, &command, false) != SLUICE_OK) sluice_msg_destroy(&command);
+}
+
+/* The log is all copied, and cut if `truncated`: answers those who wanted no more. */
+static void commands_done(sl_checkpoint_driver *d, bool truncated, uint64_t frames) {
+    unsigned n_left = 0;
+    for (unsigned i = 0; i < d->n_commands; i++) {
+        if (!truncated && wants_truncate(d->commands[i])) {
+            d->commands[n_left++] = d->commands[i];
+            continue;
+        }
+        sl_count(d->store, checkpoint_commands, 1);
+        answer_command(d, d->commands[i], SLUICE_OK, NULL, frames);
+    }
+    d->n_commands = n_left;
+    d->command_tries = 0;
+}
+
+static void commands_end(sl_checkpoint_driver *d, sluice_err err, const char *text) {
+    if (err != SLUICE_CLOSED) sl_count(d->store, checkpoint_commands_busy, d->n_commands);
+    for (unsigned i = 0; i < d->n_commands; i++) answer_command(d, d->commands[i], err, text, 0);
+    d->n_commands = d->command_tries = 0;
+}
+
+/* One attempt for them was in vain. */
+static void commands_tried(sl_checkpoint_driver *d, int sqlite_code) {
+    if (d->n_commands == 0) return;
+    if (sqlite_code != SQLITE_OK && (sqlite_code & 0xff) != SQLITE_BUSY)
+        commands_end(d, sl_sqlite_err(sqlite_code), sqlite3_errstr(sqlite_code));
+    else if (++d->command_tries >= COMMAND_TRIES)
+        commands_end(d, SLUICE_OVERLOADED, "readers stand in the way of a complete checkpoint");
+}
+
+static void on_checkpoint_now(sl_checkpoint_driver *d, sluice_msg **msg) {
+    sluice_msg *command = *msg;
+    if (!sluice_msg_is_ask(command)) return;
+    *msg = NULL;
+    if (d->n_commands == MAX_COMMANDS) {
+        answer_command(d, command, SLUICE_OVERLOADED, "too many checkpoints are asked for", 0);
+        return;
+    }
+    d->commands[d->n_commands++] = command;
+    d->not_before_ns = 0;
+}
+
+/* No transaction is open. False: the rule said no, the store has ended. */
+static bool step_commands(sl_checkpoint_driver *d) {
+    bool cut = false;
+    if (d->rule.frames == 0 || d->complete) commands_done(d, false, d->rule.frames);
+    for (unsigned i = 0; i < d->n_commands; i++) cut = cut || wants_truncate(d->commands[i]);
+    bool forbidden = d->rule.state == SL_RULE_W_IDLE && !sl_rule_w_may(&d->rule, SL_RULE_W_OWN_BEGIN);
+    cut = cut || (d->n_commands != 0 && forbidden);
+    if (!cut || d->gate != GATE_OPEN || d->retry_timer != 0 || !sl_rule_w_may(&d->rule, SL_RULE_W_PAUSE)) return true;
+    d->empty_error = SQLITE_BUSY; /* gate first */
+    d->frames_before = d->rule.frames;
+    return kept(d, sl_rule_w_pause(&d->rule));
+}
+
 /* ---- the gate ---- */
 
 static void tell_gate_open(sl_checkpoint_driver *d, sluice_pid pid) {
@@ -233,6 +318,10 @@ static void on_gate_timeout(sluice_actor *self, void *context) {
     if (d->rule.frames >= d->hard_frames) d->tried_hard = true;
     gate_open(d);
     back_off(d);
+    commands_tried(d, SQLITE_BUSY);
+    /* Writes wait no longer than one gate for a TRUNCATE that need not be. */
+    if (d->rule.state == SL_RULE_W_PAUSED && !d->rule.must_empty && kept(d, sl_rule_w_resume(&d->rule)))
+        d->resume_due = true;
     go_on(d);
 }
 
@@ -296,11 +385,14 @@ static void finishing_pass(sl_checkpoint_driver *d) {
         d->copied = (uint64_t)copied;
         d->sequence = log_sequence(d);
         d->backoff_ms = 0;
+        gauge_log(d);
+        commands_done(d, false, (uint64_t)log);
     } else {
         if (rc == SQLITE_OK) sl_count(d->store, checkpoints_busy, 1);
         if (copied > 0) d->copied = (uint64_t)copied;
         if (d->rule.frames >= d->hard_frames) d->tried_hard = true;
         back_off(d);
+        commands_tried(d, rc);
     }
     gauge_log(d);
     update_refusal(d);
@@ -346,11 +438,13 @@ static void on_empty_answer(sl_checkpoint_driver *d, const Sluice__V1__Checkpoin
         d->restart_ns = 0;
         d->refusing = false;
         d->backoff_ms = 0;
+        commands_done(d, true, d->frames_before);
     } else if (d->rule.must_empty) {
         retry_in(d, EMPTY_RETRY_MS);
         return;
     } else {
         back_off(d);
+        commands_tried(d, rc);
     }
     if (kept(d, sl_rule_w_resume(&d->rule))) d->resume_due = true;
 }
@@ -374,16 +468,23 @@ static void on_answer(sluice_actor *self, void *context, sluice_err err, sluice_
 
 /* ---- what to do next ---- */
 
+/* In manual mode, but for the hard cap. */
+static bool left_to_host(const sl_checkpoint_driver *d) {
+    return d->store->options.checkpointing == SLUICE_CHECKPOINT_MANUAL && d->rule.frames < d->hard_frames;
+}
+
 /* The writer stands still during its own pass, so it waits until the log is worth a restart and the bulk is copied, but
  * not for ever: busy readers keep bulk passes from copying all. */
 static bool wants_finish(const sl_checkpoint_driver *d) {
-    if (d->complete || d->rule.frames < d->soft_frames / 2 || d->rule.frames == 0) return false;
+    if (d->complete || d->rule.frames == 0) return false;
+    if (d->n_commands != 0) return true;
+    if (d->rule.frames < d->soft_frames / 2 || left_to_host(d)) return false;
     return d->rule.frames >= d->soft_frames / 4 * 3 || d->rule.frames - d->copied <= d->soft_frames / 8;
 }
 
 /* Not when the finishing pass is due soon: it would have to wait for the answer. */
 static bool wants_bulk(const sl_checkpoint_driver *d) {
-    return !d->complete && d->rule.frames >= d->asked_at + d->soft_frames / 4 + 1 &&
+    return !d->complete && d->n_commands == 0 && !left_to_host(d) && d->rule.frames >= d->asked_at + d->soft_frames / 4 + 1 &&
            d->rule.frames > d->copied + d->soft_frames / 8 &&
            (d->rule.frames < d->soft_frames / 8 * 5 || d->rule.frames >= d->soft_frames);
 }
@@ -421,6 +522,7 @@ static void step(sl_checkpoint_driver *d) {
         d->empty_error = SQLITE_BUSY;
         if (!kept(d, sl_rule_w_pause(&d->rule))) return;
     }
+    if (d->n_commands != 0 && !in_transaction(d) && !step_commands(d)) return;
     if (d->rule.state == SL_RULE_W_PAUSED || d->rule.state == SL_RULE_W_EMPTYING) {
         step_paused(d);
         return;
@@ -482,8 +584,12 @@ void sl_checkpoint_driver_after_commit(sl_checkpoint_driver *d, uint64_t frames_
 }
 
 bool sl_checkpoint_driver_on_message(sl_checkpoint_driver *d, sluice_msg **msg) {
-    if (!sluice_msg_is(*msg, &sluice__v1__gate_closed__descriptor)) return false;
-    on_gate_closed(d, *msg);
+    if (sluice_msg_is(*msg, &sluice__v1__gate_closed__descriptor))
+        on_gate_closed(d, *msg);
+    else if (sluice_msg_is(*msg, &sluice__v1__checkpoint_now__descriptor))
+        on_checkpoint_now(d, msg);
+    else
+        return false;
     go_on(d); /* no group may be under way, whose end would do it */
     return true;
 }
@@ -554,6 +660,7 @@ void sl_checkpoint_driver_destroy(sl_checkpoint_driver **driver) {
     sl_checkpoint_driver *d = *driver;
     if (d == NULL) return;
     *driver = NULL;
+    commands_end(d, SLUICE_CLOSED, "the store is closing");
     gate_open(d);
     sluice_timer_cancel(d->self, &d->gate_timer);
     sluice_timer_cancel(d->self, &d->retry_timer);

@@ -34,7 +34,7 @@ void sl_checkpoint_driver_destroy(sl_checkpoint_driver **driver);
 
 /* A commit wrote frames; the log now holds so many (from the WAL hook). No transaction is open. */
 void sl_checkpoint_driver_after_commit(sl_checkpoint_driver *driver, uint64_t frames_in_log);
-/* Is the message for the driver (CheckpointReply, GateClosed)? Then it is handled; may take it by nulling *msg. */
+/* Is the message for the driver (GateClosed, CheckpointNow)? Then it is handled; may take it by nulling *msg. */
 bool sl_checkpoint_driver_on_message(sl_checkpoint_driver *driver, sluice_msg **msg);
 /* Called by the writer when no transaction is open and all acknowledgements of the last group have left. May run one
  * finishing pass on the writer's connection, ask the checkpointer for a pass, close or open the gate. */

@@ -8,16 +8,17 @@
  * start a second checkpoint (rule W) or close the reader gate.
  *
  *     type                         may go to
- *     WriteRequest, Goodbye        NAME/writer
- *     TransactionBegin, -End       NAME/writer
+ *     WriteRequest, Goodbye,       NAME/writer
+ *     TransactionBegin, -End,
+ *     CheckpointNow, BackupRequest
  *     QueryRequest                 NAME/readers
  *     Ping, StatusRequest,         the gateway itself (not seen here)
  *     ReadersRequest
  *     other types of sluice.v1     nobody
  *     types of the host's own      any registered name but the store's and the gateway's
  *
- * A WriteRequest, a transaction and the host's own types need the write right, a QueryRequest the read right; what a statement needs
- * beyond that is found out where it is compiled.
+ * A WriteRequest, a transaction and the host's own types need the write right, a QueryRequest the read right; what a
+ * statement needs beyond that is found out where it is compiled. CheckpointNow and BackupRequest need the admin right.
  */
 #include "gateway_internal.h"
 
@@ -89,11 +90,16 @@ static sluice_err check_end(const sluice_msg *msg, sluice_cause *cause) {
     return request->receipt ? check_identity(msg, cause) : SLUICE_OK;
 }
 
+static sluice_err check_nothing(const sluice_msg *msg, sluice_cause *cause) {
+    (void)msg, (void)cause;
+    return SLUICE_OK;
+}
+
 static sluice_err check_rights(const sluice_msg *msg, unsigned needs, sluice_cause *cause) {
     if ((needs & ~sluice_msg_rights(msg)) == 0) return SLUICE_OK;
+    const char *right = needs & SLUICE_RIGHT_ADMIN ? "admin" : needs & SLUICE_RIGHT_WRITE ? "write" : "read";
     return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this key may not %s; whoever keeps the server's keys can give it the "
-                            "%s right", needs & SLUICE_RIGHT_WRITE ? "write" : "read",
-                            needs & SLUICE_RIGHT_WRITE ? "write" : "read");
+                            "%s right", needs & SLUICE_RIGHT_ADMIN ? "administer" : right, right);
 }
 
 static const struct {
@@ -106,6 +112,8 @@ static const struct {
     {&sluice__v1__transaction_begin__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_begin},
     {&sluice__v1__transaction_end__descriptor, "/writer", SLUICE_RIGHT_WRITE, check_end},
     {&sluice__v1__goodbye__descriptor, "/writer", 0, check_goodbye},
+    {&sluice__v1__checkpoint_now__descriptor, "/writer", SLUICE_RIGHT_ADMIN, check_nothing},
+    {&sluice__v1__backup_request__descriptor, "/writer", SLUICE_RIGHT_ADMIN, check_nothing},
     {&sluice__v1__query_request__descriptor, "/readers", SLUICE_RIGHT_READ, check_query},
 };
 

@@ -52,6 +52,8 @@ static sluice_err check_options(const sluice_store_options *o, const char *name,
         return sluice_cause_set(cause, SLUICE_INVALID, "n_leases is %u, not 0 to %u", o->n_leases, SL_MAX_LEASES);
     if (o->synchronous != SLUICE_SYNC_FULL && o->synchronous != SLUICE_SYNC_NORMAL)
         return sluice_cause_set(cause, SLUICE_INVALID, "synchronous is neither full nor normal");
+    if (o->checkpointing != SLUICE_CHECKPOINT_AUTO && o->checkpointing != SLUICE_CHECKPOINT_MANUAL)
+        return sluice_cause_set(cause, SLUICE_INVALID, "checkpointing is neither auto nor manual");
     if (o->file_mode != SLUICE_FILE_EXCLUSIVE && o->file_mode != SLUICE_FILE_SHARED)
         return sluice_cause_set(cause, SLUICE_INVALID, "file_mode is neither exclusive nor shared");
     if (name[0] == '\0' || strlen(name) > NAME_MAX_BYTES || strchr(name, '/') != NULL)

@@ -85,6 +85,7 @@ void sl_pool_give(sl_pool *pool, sluice_msg **msg) {
     self->charge = 0;
     self->source = 0;
     self->shared = self->followed = false;
+    self->rights = SLUICE_RIGHT_ALL; /* it may have come back from a request of somebody with less */
     self->identity = (sl_identity){.sequence = 0};
     self->trace = (sl_trace){.flags = 0};
     self->next = pool->free;

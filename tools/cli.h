@@ -36,6 +36,7 @@ int sl_command_exec(sl_cli *cli, int argc, char **argv);
 int sl_command_query(sl_cli *cli, int argc, char **argv);
 int sl_command_status(sl_cli *cli, int argc, char **argv);
 int sl_command_report(sl_cli *cli, int argc, char **argv);
+int sl_command_checkpoint(sl_cli *cli, int argc, char **argv);
 int sl_command_ping(sl_cli *cli, int argc, char **argv);
 int sl_command_keygen(sl_cli *cli, int argc, char **argv);
 int sl_command_bench(sl_cli *cli, int argc, char **argv);

@@ -13,7 +13,7 @@ static const struct command {
     int (*run)(sl_cli *cli, int argc, char **argv);
 } commands[] = {
     {"exec", sl_command_exec}, {"query", sl_command_query},   {"status", sl_command_status},
-    {"report", sl_command_report},
+    {"report", sl_command_report}, {"checkpoint", sl_command_checkpoint},
     {"ping", sl_command_ping}, {"keygen", sl_command_keygen}, {"bench", sl_command_bench},
 };
 
@@ -121,13 +121,15 @@ static error_t parse_line(int key, char *arg, struct argp_state *state) {
         for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
             if (strcmp(arg, commands[i].name) == 0) self->command = &commands[i];
         if (!self->command)
-            argp_error(state, "%s: no such command; one of exec, query, status, report, ping, keygen, bench", arg);
+            argp_error(state, "%s: no such command; one of exec, query, status, report, checkpoint, ping, keygen, bench", arg);
         /* What follows is the command's. */
         self->argc = state->argc - state->next + 1;
         self->argv = state->argv + state->next - 1;
         state->next = state->argc;
         break;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a command is needed: exec, query, status, report, ping, keygen or bench"); break;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "a command is needed: exec, query, status, report, checkpoint, ping, keygen or bench");
+        break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
@@ -143,6 +145,7 @@ int main(int argc, char **argv) {
                "query SQL [PARAM...]  run one statement that reads\n"
                "status                print the server's counters\n"
                "report readers        print what each reader runs now\n"
+               "checkpoint            have the server copy its log into the database file now\n"
                "ping                  wait until the server answers\n"
                "keygen PATH           make a CURVE key pair: PATH.key and PATH.key_secret\n"
                "bench WORK            measure: write, read, mixed, pingpong, ring or count\n\n"

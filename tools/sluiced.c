@@ -34,6 +34,7 @@ typedef struct settings {
     unsigned n_readers;
     sluice_synchronous synchronous;
     sluice_file_mode file_mode;
+    sluice_checkpointing checkpointing;
     unsigned status_interval_s; /* 0: never */
 } settings;
 
@@ -46,7 +47,7 @@ typedef struct daemon_parts {
 
 /* ---- command line ---- */
 
-enum { KEY_ALLOW_PLAIN = 0x100, KEY_KEYS, KEY_SYNCHRONOUS, KEY_FILE_MODE, KEY_STATUS_INTERVAL };
+enum { KEY_ALLOW_PLAIN = 0x100, KEY_KEYS, KEY_SYNCHRONOUS, KEY_FILE_MODE, KEY_CHECKPOINT, KEY_STATUS_INTERVAL };
 
 static const struct argp_option options[] = {
     {"db", 'd', "FILE", 0, "The database file; made if it is missing", 0},
@@ -65,6 +66,8 @@ static const struct argp_option options[] = {
      "normal: a power loss may take the latest acknowledged writes; "
      "default full",
      0},
+    {"checkpoint", KEY_CHECKPOINT, "auto|manual", 0,
+     "manual: below the log's hard cap only when `sluice checkpoint' asks; default auto", 0},
     {"file-mode", KEY_FILE_MODE, "exclusive|shared", 0, "shared: other processes may read the file; default exclusive",
      0},
     {"status-interval", KEY_STATUS_INTERVAL, "S", 0, "Write counters to stderr every S seconds; default: never", 0},
@@ -123,6 +126,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
             set->file_mode = SLUICE_FILE_SHARED;
         else
             argp_error(state, "--file-mode %s: neither exclusive nor shared", arg);
+        break;
+    case KEY_CHECKPOINT:
+        if (strcmp(arg, "auto") == 0)
+            set->checkpointing = SLUICE_CHECKPOINT_AUTO;
+        else if (strcmp(arg, "manual") == 0)
+            set->checkpointing = SLUICE_CHECKPOINT_MANUAL;
+        else
+            argp_error(state, "--checkpoint %s: neither auto nor manual", arg);
         break;
     case KEY_STATUS_INTERVAL:
         if (!sl_tool_number(arg, 1, 86400, &number))
@@ -208,6 +219,18 @@ static const char *hint_for(sluice_err err) {
     }
 }
 
+/* On the reader's thread. One line, so that lines of several readers do not mix. */
+static void on_old_snapshot(void *context, const sluice_reading *reading) {
+    (void)context;
+    char text[sizeof reading->statement];
+    size_t n = 0;
+    for (; reading->statement[n] != '\0'; n++)
+        text[n] = (unsigned char)reading->statement[n] < ' ' ? ' ' : reading->statement[n];
+    text[n] = '\0';
+    fprintf(stderr, "sluiced: reader %u: its snapshot is %llu ms old and keeps the log from being emptied: %s\n",
+            reading->number, (unsigned long long)(reading->age_us / 1000), text);
+}
+
 static bool start(daemon_parts *parts, const settings *set) {
     sluice_cause cause = {0};
     sluice_err err = sluice_runtime_new(NULL, &parts->runtime, &cause);
@@ -221,6 +244,8 @@ static bool start(daemon_parts *parts, const settings *set) {
     store.n_readers = set->n_readers;
     store.synchronous = set->synchronous;
     store.file_mode = set->file_mode;
+    store.checkpointing = set->checkpointing;
+    store.on_old_snapshot = on_old_snapshot;
     store.on_fatal = on_fatal;
     store.fatal_context = (void *)(uintptr_t)set;
     err = sluice_store_open(parts->runtime, &store, &parts->store, &cause);

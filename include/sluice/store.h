@@ -28,6 +28,11 @@ typedef enum sluice_file_mode {
     SLUICE_FILE_SHARED,        /* other processes may read it; only this store writes and checkpoints */
 } sluice_file_mode;
 
+typedef enum sluice_checkpointing {
+    SLUICE_CHECKPOINT_AUTO = 0, /* as the log grows */
+    SLUICE_CHECKPOINT_MANUAL,   /* below the hard cap only when sluice_store_checkpoint asks; at the hard cap as AUTO */
+} sluice_checkpointing;
+
 /* Exit codes of the default on_fatal. */
 enum {
     SLUICE_EXIT_COMMIT_FAILED = 70,  /* COMMIT failed in a way that leaves the outcome open (fsync) */
@@ -65,6 +70,7 @@ typedef struct sluice_store_options {
     unsigned n_leases;               /* connections for clients with local_lease, opened as they come; 0..64; default 8 */
     sluice_synchronous synchronous;  /* default FULL */
     sluice_file_mode file_mode;      /* default EXCLUSIVE */
+    sluice_checkpointing checkpointing; /* default AUTO; the log is emptied at start and end in either */
     uint64_t wal_soft_cap_bytes;     /* the checkpointer starts here; default 8 MiB */
     uint64_t wal_hard_cap_bytes;     /* snapshots end, then writes are refused; a request
                                         that writes more is TOO_BIG; default 256 MiB */
@@ -140,6 +146,8 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(checkpoints_complete, "finishing passes after which the log was all copied")                                     \
     X(checkpoints_busy, "passes that could not copy everything")                                                       \
     X(checkpoint_errors, "passes that failed (no space, input or output error)")                                       \
+    X(checkpoint_commands, "checkpoints that were asked for and done")                                                 \
+    X(checkpoint_commands_busy, "checkpoints that were asked for and given up, for readers stood in the way")          \
     X(wal_restarts, "times the log began again at its start")                                                          \
     X(gate_closes, "times the reader gate was closed")                                                                 \
     X(gate_max_us, "longest time the gate stayed closed, microseconds")                                                \
@@ -163,6 +171,19 @@ SLUICE_API void sluice_store_stats_read(const sluice_store *store, sluice_store_
 /* Shows what each reading connection runs now: fills at most `room` and returns how many there are. No connection waits
  * for it. Threads: any. */
 SLUICE_API size_t sluice_store_readings(sluice_store *store, sluice_reading *out, size_t room);
+
+/* ---- for operators ---- */
+
+typedef struct sluice_checkpoint_done {
+    uint64_t frames;         /* in the log before; all are in the database file now */
+    uint64_t wal_file_bytes; /* now */
+} sluice_checkpoint_done;
+
+/* Has the log copied into the database file now, and with `truncate` its file cut to nothing, for which writes wait
+ * (milliseconds, or as long as copying takes). Blocks. out may be NULL. Errors: OVERLOADED (a reader stood in the way
+ * for about a second; retry_after_ms set), NO_SPACE, IO, CLOSED, TIMEOUT. Threads: any but a dispatcher's. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_store_checkpoint(sluice_store *store, bool truncate, uint32_t timeout_ms,
+                                                               sluice_checkpoint_done *out, sluice_cause *cause);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # CTest: TIMEOUT=240
-"""What an operator does with a running sluiced: see what its readers run."""
+"""What an operator does with a running sluiced: see what its readers run, have its log copied."""
 import json
 import os
 import subprocess
@@ -53,6 +53,25 @@ def report_readers_shows_the_statement_its_age_and_who_asked(directory):
         same(json.loads(ok(url, "--json", "status"))["store"]["snapshots_old"], 1)
         same(sluice(url, "report", "writers").code, 2)
         same(sluice(url, "report").code, 2)
+
+
+@test
+def checkpoint_copies_the_log_and_truncate_cuts_its_file(directory):
+    path = os.path.join(directory, "a.db")
+    with Daemon(path, "--checkpoint", "manual") as daemon:
+        url = daemon.endpoints[0]
+        ok(url, "exec", "CREATE TABLE t(v)")
+        ok(url, "exec", "INSERT INTO t VALUES(zeroblob(1000000))")
+        holds(os.path.getsize(path + "-wal") > 1000000, "the log holds it")
+        holds(os.path.getsize(path) < 1000000, "the file does not yet")
+        found = json.loads(ok(url, "--json", "checkpoint"))
+        holds(found["frames"] * 4096 > 1000000 and found["wal_file_bytes"] == os.path.getsize(path + "-wal"), found)
+        holds(os.path.getsize(path) > 1000000, "now it does")
+        same(json.loads(ok(url, "--json", "checkpoint", "--truncate"))["wal_file_bytes"], 0)
+        same(os.path.getsize(path + "-wal"), 0)
+        holds("0 frames" in ok(url, "checkpoint"), "nothing is left to do")
+        same(json.loads(ok(url, "--json", "status"))["store"]["checkpoint_commands"], 3)
+        same(sluice(url, "checkpoint", "now").code, 2)
 
 
 if __name__ == "__main__":
