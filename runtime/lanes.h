@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Lanes: a queue of messages in which senders take turns, one message each, while each sender's own order is kept.
+/* Lanes: a queue of messages in which senders take turns, one message each, and each sender's own order is kept.
  *
  * The data part of a fair mailbox. A sender is the pid a message is from together with the message's source (a gateway's
  * peers are senders of their own).

@@ -326,7 +326,7 @@ static void *flood_main(void *arg) {
     options.max_inflight = self->pipeline;
     options.timeout_ms = 20000;
     if (sluice_client_open(self->url, &options, &client, NULL) != SLUICE_OK) return NULL;
-    sluice_value value = sluice_text("one hundred bytes of text, more or less, are what the flood is made of, over and over");
+    sluice_value value = sluice_text("some eighty bytes of text are what the flood is made of, over and over again, for ever");
     while (!atomic_load(self->stop)) {
         while (sluice_client_inflight(client) < self->pipeline) {
             sluice_request *request = NULL;
@@ -397,8 +397,8 @@ static double flood_and_measure(const char *url, unsigned pipeline) {
         atomic_store(&stop, true);
         pthread_join(flood.thread, NULL);
         ratios[round] = (double)flooded.p99 / (double)alone.p99;
-        print_message("%.6s: alone p50 %lld p99 %lld us; beside a flood of %.0f/s p50 %lld p99 %lld max %lld us: p99 x %.2f\n",
-                      url, (long long)alone.p50, (long long)alone.p99, (double)ended / seconds, (long long)flooded.p50,
+        print_message("%.6s: alone p50 %lld p99 %lld us; beside a flood of %.0f/s p50 %lld p99 %lld max %lld us: "
+                      "p99 x %.2f\n", url, (long long)alone.p50, (long long)alone.p99, (double)ended / seconds, (long long)flooded.p50,
                       (long long)flooded.p99, (long long)flooded.max, ratios[round]);
     }
     sluice_client_close(&calm);
