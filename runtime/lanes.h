@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Lanes: a queue of messages in which senders take turns, one message each, and each sender's own order is kept.
  *
- * The data part of a fair mailbox. A sender is the pid a message is from together with the message's source (a gateway's
- * peers are senders of their own).
+ * The data part of a fair mailbox. A sender is the pid a message is from together with the message's source (a
+ * gateway's peers are senders of their own).
  * Threads: the actor's dispatcher.
  */
 #ifndef SL_LANES_H

@@ -7,6 +7,8 @@
  */
 #include "support/fault_vfs.h"
 #include "support/store_kit.h"
+#include "actor_internal.h"
+#include "turns.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -308,6 +310,68 @@ static void bursts_of_a_remote_client_lose_no_answer(void **state) {
 
 /* ---- fairness ---- */
 
+typedef struct waiting {
+    uint32_t n;
+} waiting;
+
+static bool so_many_wait(void *context) {
+    const waiting *it = context;
+    return sl_mailbox_depth(kit.runtime, atomic_load(&kit.store->writer)) >= it->n;
+}
+
+/* A thousand requests of one client wait when another's comes: it is in the first group, with few of the thousand. */
+static void expect_a_place_in_the_first_group(const char *url) {
+    enum { FLOOD = 1000 };
+    sluice_client *flood = open_client(url, FLOOD), *calm = open_client(url, 1);
+    sluice_cause cause;
+    sluice_completion done;
+    assert_ok(sluice_client_ping(flood, &cause), cause);
+    assert_ok(sluice_client_ping(calm, &cause), cause);
+    hold_the_writer();
+    for (int i = 0; i < FLOOD; i++) assert_ok(submit(flood, "a", 1, &cause), cause);
+    while (sluice_poll(flood, 0, &done)) fail_msg("an answer came though the writer is held");
+    support_await(so_many_wait, &(waiting){FLOOD}, 20000);
+    assert_ok(submit(calm, "b", 1, &cause), cause);
+    while (sluice_poll(calm, 0, &done)) fail_msg("an answer came though the writer is held");
+    support_await(so_many_wait, &(waiting){FLOOD + 1}, 20000);
+    let_the_writer_go();
+
+    assert_true(sluice_poll(calm, 20000, &done));
+    assert_int_equal(done.err, SLUICE_OK);
+    uint64_t calm_group = sluice_result_commit_number(done.result);
+    sluice_result_destroy(&done.result);
+    unsigned not_later = 0;
+    for (int i = 0; i < FLOOD; i++) {
+        assert_true(sluice_poll(flood, 20000, &done));
+        assert_int_equal(done.err, SLUICE_OK);
+        if (sluice_result_commit_number(done.result) <= calm_group) not_later++;
+        sluice_result_destroy(&done.result);
+    }
+    assert_int_equal(not_later, SL_TURNS_MAX);
+    sluice_client_close(&flood);
+    sluice_client_close(&calm);
+}
+
+static void calm_client_is_in_the_first_group_beside_a_flood(void **state) {
+    (void)state;
+    open_store();
+    expect_a_place_in_the_first_group("inproc://app");
+}
+
+static void calm_remote_client_is_in_the_first_group_beside_a_flood(void **state) {
+    (void)state;
+    open_store();
+    sluice_gateway_options options;
+    sluice_gateway *gateway = NULL;
+    sluice_cause cause;
+    sluice_gateway_options_init(&options);
+    options.allow_plain = true;
+    assert_ok(sluice_gateway_open(kit.runtime, &options, &gateway, &cause), cause);
+    assert_ok(sluice_gateway_listen(gateway, "tcp://127.0.0.1:*", &cause), cause);
+    expect_a_place_in_the_first_group(sluice_gateway_endpoint(gateway, 0));
+    sluice_gateway_close(&gateway);
+}
+
 typedef struct flooder {
     pthread_t thread;
     const char *url;
@@ -326,7 +390,7 @@ static void *flood_main(void *arg) {
     options.max_inflight = self->pipeline;
     options.timeout_ms = 20000;
     if (sluice_client_open(self->url, &options, &client, NULL) != SLUICE_OK) return NULL;
-    sluice_value value = sluice_text("some eighty bytes of text are what the flood is made of, over and over again, for ever");
+    sluice_value value = sluice_text("some eighty bytes of text are what the flood is made of, again and again");
     while (!atomic_load(self->stop)) {
         while (sluice_client_inflight(client) < self->pipeline) {
             sluice_request *request = NULL;
@@ -376,8 +440,10 @@ static bool is_flowing(void *context) { return atomic_load((atomic_bool *)contex
 
 enum { ROUNDS = 5, CALLS = 400 };
 
-/* Interleaved rounds: alone, flooded, alone ... Returns the median of the rounds' p99 ratios. */
-static double flood_and_measure(const char *url, unsigned pipeline) {
+/* Interleaved rounds: alone, flooded, alone ... Shows the ratios of the p99s, of which the aim is 2. Times of a machine
+ * that does other things too prove nothing, so what is asserted is only that it goes on; that turns are kept is tested
+ * above, by groups. */
+static void flood_and_measure(const char *url, unsigned pipeline) {
     sluice_client *calm = open_client(url, 16);
     double ratios[ROUNDS];
     unsigned rounds = support_long() ? ROUNDS : 3;
@@ -396,10 +462,11 @@ static double flood_and_measure(const char *url, unsigned pipeline) {
         uint64_t ended = atomic_load(&flood.ended) - before;
         atomic_store(&stop, true);
         pthread_join(flood.thread, NULL);
+        assert_true(flooded.p99 < 5000000);
         ratios[round] = (double)flooded.p99 / (double)alone.p99;
         print_message("%.6s: alone p50 %lld p99 %lld us; beside a flood of %.0f/s p50 %lld p99 %lld max %lld us: "
-                      "p99 x %.2f\n", url, (long long)alone.p50, (long long)alone.p99, (double)ended / seconds, (long long)flooded.p50,
-                      (long long)flooded.p99, (long long)flooded.max, ratios[round]);
+                      "p99 x %.2f\n", url, (long long)alone.p50, (long long)alone.p99, (double)ended / seconds,
+                      (long long)flooded.p50, (long long)flooded.p99, (long long)flooded.max, ratios[round]);
     }
     sluice_client_close(&calm);
     for (unsigned i = 0; i < rounds; i++)
@@ -410,17 +477,12 @@ static double flood_and_measure(const char *url, unsigned pipeline) {
                 ratios[k] = swap;
             }
     print_message("%.6s: median ratio of p99 %.2f\n", url, ratios[rounds / 2]);
-    return ratios[rounds / 2];
 }
-
-/* The aim is 2; what is asserted leaves room for a machine that does other things. Without turns it is over 10. */
-#define RATIO_MAX 8.0
 
 static void flooding_client_in_the_process_does_not_hold_up_another(void **state) {
     (void)state;
     open_store();
-    double ratio = flood_and_measure("inproc://app", 1024);
-    assert_true(ratio < RATIO_MAX);
+    flood_and_measure("inproc://app", 1024);
 }
 
 static void flooding_remote_client_does_not_hold_up_another(void **state) {
@@ -434,9 +496,8 @@ static void flooding_remote_client_does_not_hold_up_another(void **state) {
     options.allow_plain = true;
     assert_ok(sluice_gateway_open(kit.runtime, &options, &gateway, &cause), cause);
     assert_ok(sluice_gateway_listen(gateway, "tcp://127.0.0.1:*", &cause), cause);
-    double ratio = flood_and_measure(sluice_gateway_endpoint(gateway, 0), 1024);
+    flood_and_measure(sluice_gateway_endpoint(gateway, 0), 1024);
     sluice_gateway_close(&gateway);
-    assert_true(ratio < RATIO_MAX);
 }
 
 #define overload_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -449,6 +510,8 @@ int main(void) {
         overload_test(large_requests_are_refused_by_bytes),
         overload_test(each_connection_of_a_gateway_is_bounded),
         overload_test(bursts_of_a_remote_client_lose_no_answer),
+        overload_test(calm_client_is_in_the_first_group_beside_a_flood),
+        overload_test(calm_remote_client_is_in_the_first_group_beside_a_flood),
         overload_test(flooding_client_in_the_process_does_not_hold_up_another),
         overload_test(flooding_remote_client_does_not_hold_up_another),
     };
