@@ -22,13 +22,13 @@ PATIENCE = 120
 
 ACK_BEFORE_COMMIT = {"actors/group.c": [
     ("    int rc = patiently(self, self->commit);\n    uint64_t us",
-     "    answer_all(self);\n    int rc = patiently(self, self->commit);\n    uint64_t us"),
+     "    sl_group_answer_all(self);\n    int rc = patiently(self, self->commit);\n    uint64_t us"),
 ]}
 RECEIPT_OUTSIDE_THE_SAVEPOINT = {"actors/request.c": [
-    ("    if (err == SLUICE_OK && slot->session != NULL) {\n        err = write_receipt(",
-     "    if (false) {\n        err = write_receipt("),
+    ("    if (err == SLUICE_OK && slot->session != NULL) {\n        err = sl_request_write_receipt(",
+     "    if (false) {\n        err = sl_request_write_receipt("),
     ("    if (savepoint) {\n        int rc = sl_conn_own_once(conn, group->savepoint);",
-     "    if (slot->session != NULL) (void)!write_receipt(group, slot, &cause);\n"
+     "    if (slot->session != NULL) (void)!sl_request_write_receipt(group, slot, &cause);\n"
      "    if (savepoint) {\n        int rc = sl_conn_own_once(conn, group->savepoint);"),
 ]}
 RECEIPT_NOT_WRITTEN = {"actors/request.c": [
@@ -38,7 +38,8 @@ AUTOCOMMIT_CHECK_OFF = {
     "actors/request.c": [
         ("    if (sqlite3_get_autocommit(sl_conn_db(conn)) != 0) return SL_RAN_DESTROYED;\n", ""),
         ("        if (sqlite3_get_autocommit(db) == 0) return SL_RAN_OK;\n", "        return SL_RAN_OK;\n"),
-        ("    if (err == SLUICE_OK && sqlite3_get_autocommit(db) == 0) {\n", "    if (err == SLUICE_OK) {\n"),
+        ("    if (err == SLUICE_OK && sqlite3_get_autocommit(db) == 0) {\n        err = sl_request_check_keys(",
+         "    if (err == SLUICE_OK) {\n        err = sl_request_check_keys("),
     ],
     "actors/group.c": [
         ("    if (rc == SQLITE_OK) {\n        self->in_transaction = false;\n        self->number++;",
@@ -54,9 +55,9 @@ NOTHING_UNDONE = {"actors/request.c": [
      "    if (sqlite3_get_autocommit(sl_conn_db(conn)) == 0) return SL_RAN_FAILED;\n"),
 ]}
 FAILED_SYNC_IS_A_NO = {"actors/group.c": [
-    ("    if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {\n        rollback(self);",
+    ("    if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {\n        sl_group_rollback(",
      "    if (err == SLUICE_IO) cause->code = err = SLUICE_FAILED;\n"
-     "    if (err != SLUICE_UNKNOWN) {\n        rollback(self);"),
+     "    if (err != SLUICE_UNKNOWN) {\n        sl_group_rollback("),
 ]}
 NO_SPACE_TAKEN_AT_ITS_WORD = {"actors/group.c": [
     ("        if (err != SLUICE_NO_SPACE || sl_log_tail_clear(db)) return err;", "        return err;"),
