@@ -55,7 +55,8 @@ NOTHING_UNDONE = {"actors/request.c": [
      "    if (sqlite3_get_autocommit(sl_conn_db(conn)) == 0) return SL_RAN_FAILED;\n"),
 ]}
 FAILED_SYNC_IS_A_NO = {"actors/group.c": [
-    ("    if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {\n        sl_group_rollback(",
+    ("    if (err == SLUICE_NO_SPACE || err == SLUICE_LOCKED || err == SLUICE_CONSTRAINT) {\n"
+     "        sl_group_rollback(",
      "    if (err == SLUICE_IO) cause->code = err = SLUICE_FAILED;\n"
      "    if (err != SLUICE_UNKNOWN) {\n        sl_group_rollback("),
 ]}
