@@ -72,7 +72,10 @@ void sl_zap_close(sl_zap **zap) {
     sl_zap *self = *zap;
     *zap = NULL;
     if (self == NULL) return;
-    if (self->socket != NULL) zmq_close(self->socket);
+    if (self->socket != NULL) {
+        (void)zmq_unbind(self->socket, ADDRESS); /* the name is free at once; by the close alone, only some time later */
+        zmq_close(self->socket);
+    }
     free(self);
 }
 

@@ -33,7 +33,7 @@ void stranger_close_all(void) {
     while (n_open > 0) stranger_close(open_dealers[n_open - 1]);
 }
 
-void *stranger_dealer(void *zmq_context, const char *url) {
+static void *make_dealer(void *zmq_context) {
     void *dealer = zmq_socket(zmq_context, ZMQ_DEALER);
     assert_non_null(dealer);
     assert_true(n_open < sizeof open_dealers / sizeof open_dealers[0]);
@@ -42,8 +42,42 @@ void *stranger_dealer(void *zmq_context, const char *url) {
     zmq_setsockopt(dealer, ZMQ_LINGER, &zero, sizeof zero);
     zmq_setsockopt(dealer, ZMQ_RCVTIMEO, &wait, sizeof wait);
     zmq_setsockopt(dealer, ZMQ_SNDTIMEO, &wait, sizeof wait);
+    return dealer;
+}
+
+static void *connect_dealer(void *dealer, const char *url) {
     if (zmq_connect(dealer, url) != 0) fail_msg("zmq_connect %s: %s", url, zmq_strerror(errno));
     return dealer;
+}
+
+void *stranger_dealer(void *zmq_context, const char *url) { return connect_dealer(make_dealer(zmq_context), url); }
+
+static void set_text(void *dealer, int option, const char *text) {
+    assert_int_equal(zmq_setsockopt(dealer, option, text, strlen(text)), 0);
+}
+
+void *stranger_curve_dealer_as(void *zmq_context, const char *url, const char *public_key, const char *secret_key,
+                               const char *server_key, const char *routing_id) {
+    void *dealer = make_dealer(zmq_context);
+    if (server_key != NULL) {
+        set_text(dealer, ZMQ_CURVE_SERVERKEY, server_key);
+        set_text(dealer, ZMQ_CURVE_PUBLICKEY, public_key);
+        set_text(dealer, ZMQ_CURVE_SECRETKEY, secret_key);
+    }
+    if (routing_id != NULL) set_text(dealer, ZMQ_ROUTING_ID, routing_id);
+    return connect_dealer(dealer, url);
+}
+
+void *stranger_curve_dealer(void *zmq_context, const char *url, const char *public_key, const char *secret_key,
+                            const char *server_key) {
+    return stranger_curve_dealer_as(zmq_context, url, public_key, secret_key, server_key, NULL);
+}
+
+void *stranger_plain_dealer(void *zmq_context, const char *url, const char *name, const char *password) {
+    void *dealer = make_dealer(zmq_context);
+    set_text(dealer, ZMQ_PLAIN_USERNAME, name);
+    set_text(dealer, ZMQ_PLAIN_PASSWORD, password);
+    return connect_dealer(dealer, url);
 }
 
 void stranger_send(void *dealer, const void *const *frames, const size_t *sizes, size_t n) {

@@ -15,6 +15,12 @@
 
 /* Connects a DEALER (linger 0, receives wait at most STRANGER_WAIT_MS). */
 void *stranger_dealer(void *zmq_context, const char *url);
+/* The same with keys (NULLs: without), with keys and a routing id of its own choice, and with name and password. */
+void *stranger_curve_dealer(void *zmq_context, const char *url, const char *public_key, const char *secret_key,
+                            const char *server_key);
+void *stranger_curve_dealer_as(void *zmq_context, const char *url, const char *public_key, const char *secret_key,
+                               const char *server_key, const char *routing_id);
+void *stranger_plain_dealer(void *zmq_context, const char *url, const char *name, const char *password);
 /* Closes one, and what a failed test left open. */
 void stranger_close(void *dealer);
 void stranger_close_all(void);
