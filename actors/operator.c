@@ -52,3 +52,27 @@ sluice_err sluice_store_checkpoint(sluice_store *store, bool truncate, uint32_t 
     sluice_msg_destroy(&reply);
     return SLUICE_OK;
 }
+
+sluice_err sluice_store_backup(sluice_store *store, const char *path, uint32_t timeout_ms, sluice_backup_done *out,
+                               sluice_cause *cause) {
+    sluice_msg *request = NULL, *reply = NULL;
+    sluice_err err = sluice_msg_new(&sluice__v1__backup_request__descriptor, &request);
+    if (err != SLUICE_OK) return sluice_cause_set(cause, err, "out of memory");
+    Sluice__V1__BackupRequest *body = (Sluice__V1__BackupRequest *)request->body;
+    body->path.len = strlen(path);
+    body->path.data = sluice_msg_memdup(request, path, body->path.len);
+    if (body->path.data == NULL) {
+        sluice_msg_destroy(&request);
+        return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
+    }
+    err = ask_writer(store, &request, timeout_ms, &sluice__v1__backup_reply__descriptor, &reply, cause);
+    if (err != SLUICE_OK) return err;
+    const Sluice__V1__BackupReply *done = (const Sluice__V1__BackupReply *)reply->body;
+    if (out != NULL)
+        *out = (sluice_backup_done){.pages = done->pages,
+                                    .bytes = done->bytes,
+                                    .commit_number = done->commit_number,
+                                    .restarts = done->restarts};
+    sluice_msg_destroy(&reply);
+    return SLUICE_OK;
+}

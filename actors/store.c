@@ -11,6 +11,7 @@
  *  1. `fatal` is set before on_fatal is called, and no write is acknowledged once it is set.
  *  2. fatal_cause is written once, before `fatal` is set (release), and read after it was seen set (acquire).
  */
+#include "backup.h"
 #include "reader.h"
 
 #include <stdio.h>
@@ -170,8 +171,10 @@ void sluice_store_close(sluice_store **store_at) {
     if (atomic_load(&store->orphaned)) { /* the runtime went first and stopped the actors; it must not be asked again */
         atomic_store(&store->n_readers, 0);
         atomic_store(&store->checkpointer, 0);
+        atomic_store(&store->backup_checker, 0);
     }
     sl_writer_stop(store);
+    sl_backup_stop(store);
     sl_readers_stop(store);
     sl_checkpointer_stop(store);
     if (store->ownership != NULL && atomic_load(&store->fatal)) sl_ownership_condemn(store->ownership);

@@ -45,6 +45,9 @@ struct sluice_store {
     /* What the parts keep for themselves; each is made by its _start and freed by its _stop. */
     void *writer_part, *readers_part, *checkpointer_part;
 
+    _Atomic sluice_pid backup_checker; /* checks a copy; 0: none does */
+    _Atomic bool backup_cancel;
+
     _Atomic bool orphaned; /* the runtime stopped the writer by itself, so it may be gone before close */
     _Atomic bool fatal; /* set once, after fatal_cause was filled */
     pthread_mutex_t fatal_lock;

@@ -14,9 +14,9 @@
  *       | +--- TransactionBegin ---> LEASED: requests wait in line but those of the transaction (writer_lease.c)
  *       +------ lease ended ------------+
  *
- * Receives: WriteRequest, TransactionBegin, TransactionEnd, Goodbye, Ping (asks); GateClosed and the answers to the
- * driver's asks. Anything else is answered UNSUPPORTED. Sends: WriteReply, TransactionBegun, GoodbyeReply, Pong, errors;
- * what the driver sends.
+ * Receives: WriteRequest, TransactionBegin, TransactionEnd, Goodbye, Ping, CheckpointNow, BackupRequest (asks);
+ * GateClosed and the answers to the driver's asks. Anything else is answered UNSUPPORTED. Sends: WriteReply,
+ * TransactionBegun, GoodbyeReply, Pong, errors; what the driver and the backup send.
  *
  * Invariants
  *  1. The driver uses the connection only between groups, and never while an interactive transaction is open; none begins
@@ -36,6 +36,7 @@
 #include <string.h>
 
 #include "actor_internal.h"
+#include "backup.h"
 #include "checkpoint_driver.h"
 #include "group.h"
 #include "writer_lease.h"
@@ -59,6 +60,7 @@ typedef struct writer {
     sl_conn *conn;
     sl_group *group;
     sl_checkpoint_driver *driver;
+    sl_backup *backup;
     sl_histogram commits;
     sl_writer_lease *lease;
     sluice_timer tick, wake, look;
@@ -113,6 +115,7 @@ static void after_group(writer *w) {
     if (sl_store_check(w->store, NULL) != SLUICE_OK) return;
     if (sl_group_wrote(w->group, &frames)) sl_checkpoint_driver_after_commit(w->driver, frames);
     sl_checkpoint_driver_between_groups(w->driver);
+    sl_backup_between_groups(w->backup);
 }
 
 static void commit(writer *w) {
@@ -148,6 +151,13 @@ static void take_request(writer *w, sluice_msg **msg) {
 static bool paused(writer *w) {
     return !in_transaction(w) && sl_store_check(w->store, NULL) == SLUICE_OK &&
            sl_checkpoint_driver_admit(w->driver, NULL) == SLUICE_CLOSED;
+}
+
+/* A step of a backup opens a read transaction, and must see whole groups. */
+static bool may_copy(void *context) {
+    writer *w = context;
+    return !in_transaction(w) && !sl_group_pending(w->group) && sl_store_check(w->store, NULL) == SLUICE_OK &&
+           sl_checkpoint_driver_admit(w->driver, NULL) != SLUICE_CLOSED;
 }
 
 /* ---- the line ---- */
@@ -371,7 +381,7 @@ static sluice_err writer_receive(sluice_actor *self, sluice_msg **msg) {
         on_transaction_begin(w, msg);
     else if (sluice_msg_is(*msg, &sluice__v1__transaction_end__descriptor))
         on_transaction_end(w, msg);
-    else if (sl_checkpoint_driver_on_message(w->driver, msg))
+    else if (sl_checkpoint_driver_on_message(w->driver, msg) || sl_backup_on_message(w->backup, msg))
         return SLUICE_OK;
     else if (sluice_msg_is(*msg, &sluice__v1__goodbye__descriptor))
         on_goodbye(w, msg);
@@ -446,6 +456,7 @@ static sluice_err open_file(writer *w, bool *truncated, sluice_cause *cause) {
 }
 
 static void destroy_writer(writer *w) {
+    sl_backup_destroy(&w->backup);
     if (w->driver != NULL) sl_checkpoint_driver_destroy(&w->driver);
     sluice_msg_destroy(&w->farewell);
     sl_writer_lease_destroy(&w->lease);
@@ -475,6 +486,10 @@ static sluice_err writer_init(sluice_actor *self, void *arg, sluice_cause *cause
         .store = w->store, .self = self, .conn = w->conn, .truncated = truncated, .resume = on_resume, .context = w,
     };
     err = sl_checkpoint_driver_new(&driver, &w->driver, cause);
+    sl_backup_options backup = {
+        .store = w->store, .self = self, .conn = w->conn, .may_step = may_copy, .context = w,
+    };
+    if (err == SLUICE_OK) err = sl_backup_new(&backup, &w->backup, cause);
     if (err == SLUICE_OK && sluice_timer_start(self, TICK_MS, TICK_MS, on_tick, w, &w->tick) != SLUICE_OK)
         err = sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
     if (err != SLUICE_OK) goto fail;

@@ -11,6 +11,7 @@
 typedef struct sl_cli {
     const char *url; /* --connect; NULL: not given */
     uint32_t timeout_ms;
+    bool has_timeout; /* --timeout was given */
     bool json;
     const char *key;        /* --key; NULL: not given */
     const char *server_key; /* --server-key; likewise */
@@ -37,6 +38,8 @@ int sl_command_query(sl_cli *cli, int argc, char **argv);
 int sl_command_status(sl_cli *cli, int argc, char **argv);
 int sl_command_report(sl_cli *cli, int argc, char **argv);
 int sl_command_checkpoint(sl_cli *cli, int argc, char **argv);
+int sl_command_backup(sl_cli *cli, int argc, char **argv);
+int sl_command_restore(sl_cli *cli, int argc, char **argv);
 int sl_command_ping(sl_cli *cli, int argc, char **argv);
 int sl_command_keygen(sl_cli *cli, int argc, char **argv);
 int sl_command_bench(sl_cli *cli, int argc, char **argv);

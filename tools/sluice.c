@@ -14,6 +14,7 @@ static const struct command {
 } commands[] = {
     {"exec", sl_command_exec}, {"query", sl_command_query},   {"status", sl_command_status},
     {"report", sl_command_report}, {"checkpoint", sl_command_checkpoint},
+    {"backup", sl_command_backup}, {"restore", sl_command_restore},
     {"ping", sl_command_ping}, {"keygen", sl_command_keygen}, {"bench", sl_command_bench},
 };
 
@@ -43,6 +44,7 @@ static error_t parse_connection(int key, char *arg, struct argp_state *state) {
         if (!sl_tool_number(arg, 1, INT32_MAX, &number))
             argp_error(state, "--timeout %s: not a number of milliseconds from 1 to %d", arg, INT32_MAX);
         cli->timeout_ms = (uint32_t)number;
+        cli->has_timeout = true;
         break;
     case 'j': cli->json = true; break;
     case KEY_KEY: cli->key = arg; break;
@@ -121,14 +123,14 @@ static error_t parse_line(int key, char *arg, struct argp_state *state) {
         for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
             if (strcmp(arg, commands[i].name) == 0) self->command = &commands[i];
         if (!self->command)
-            argp_error(state, "%s: no such command; one of exec, query, status, report, checkpoint, ping, keygen, bench", arg);
+            argp_error(state, "%s: no such command; one of exec, query, status, report, checkpoint, backup, restore, ping, keygen, bench", arg);
         /* What follows is the command's. */
         self->argc = state->argc - state->next + 1;
         self->argv = state->argv + state->next - 1;
         state->next = state->argc;
         break;
     case ARGP_KEY_NO_ARGS:
-        argp_error(state, "a command is needed: exec, query, status, report, checkpoint, ping, keygen or bench");
+        argp_error(state, "a command is needed: exec, query, status, report, checkpoint, backup, restore, ping, keygen or bench");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -146,6 +148,8 @@ int main(int argc, char **argv) {
                "status                print the server's counters\n"
                "report readers        print what each reader runs now\n"
                "checkpoint            have the server copy its log into the database file now\n"
+               "backup FILE           have the server copy its database to FILE\n"
+               "restore FROM --db TO  put a copy in the place of a database that no server has open\n"
                "ping                  wait until the server answers\n"
                "keygen PATH           make a CURVE key pair: PATH.key and PATH.key_secret\n"
                "bench WORK            measure: write, read, mixed, pingpong, ring or count\n\n"

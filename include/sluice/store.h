@@ -148,6 +148,10 @@ SLUICE_API const char *sluice_store_path(const sluice_store *store);
     X(checkpoint_errors, "passes that failed (no space, input or output error)")                                       \
     X(checkpoint_commands, "checkpoints that were asked for and done")                                                 \
     X(checkpoint_commands_busy, "checkpoints that were asked for and given up, for readers stood in the way")          \
+    X(backups, "copies made, checked and put in place")                                                                \
+    X(backups_failed, "copies given up")                                                                               \
+    X(backup_pages, "pages of the latest backup's source")                                                             \
+    X(backup_pages_left, "of these not copied yet; 0 when none is under way")                                          \
     X(wal_restarts, "times the log began again at its start")                                                          \
     X(gate_closes, "times the reader gate was closed")                                                                 \
     X(gate_max_us, "longest time the gate stayed closed, microseconds")                                                \
@@ -184,6 +188,29 @@ typedef struct sluice_checkpoint_done {
  * for about a second; retry_after_ms set), NO_SPACE, IO, CLOSED, TIMEOUT. Threads: any but a dispatcher's. */
 SLUICE_API SLUICE_NODISCARD sluice_err sluice_store_checkpoint(sluice_store *store, bool truncate, uint32_t timeout_ms,
                                                                sluice_checkpoint_done *out, sluice_cause *cause);
+
+typedef struct sluice_backup_done {
+    uint64_t pages, bytes;
+    uint64_t commit_number; /* the copy is the state after this group */
+    uint64_t restarts;      /* times it had to begin anew, which large transactions that are rolled back cause */
+} sluice_backup_done;
+
+/* Copies the store into the file `path` while reads and writes go on: some pages between groups, by the connection that
+ * writes, so that the copy is the state between two groups. It is checked (integrity_check, number of pages) on a thread
+ * of its own, made durable, and only then put in its place by a rename; a file that is there is replaced. The copy gets
+ * the database's permission bits. Blocks. out may be NULL. Errors: INVALID (not an absolute path, one of the store's own
+ * files, no regular file), OVERLOADED (another backup is under way), SYSTEM (directory), NO_SPACE, IO, CORRUPT, CLOSED,
+ * EXPIRED, TIMEOUT. Threads: any but a dispatcher's. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_store_backup(sluice_store *store, const char *path, uint32_t timeout_ms,
+                                                           sluice_backup_done *out, sluice_cause *cause);
+
+/* Puts a copy of the database `from` in the place of the database `to`, of which no store may be open: takes its
+ * ownership lock meanwhile. `from` is checked first, and is not to be open in this process; what `to` was before is gone
+ * afterwards, but for the log of a file too damaged to be read, which is kept as TO-wal.before-restore. A crash leaves
+ * the old or the new file, whole. Blocks. pages may be NULL. Errors: LOCKED (a store or another program has `to` open),
+ * NOT_A_DATABASE, CORRUPT (`from`), INVALID (both are one file), SYSTEM, NO_SPACE, IO, NOMEM. Threads: any. */
+SLUICE_API SLUICE_NODISCARD sluice_err sluice_restore(const char *from, const char *to, uint64_t *pages,
+                                                      sluice_cause *cause);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # CTest: TIMEOUT=240
-"""What an operator does with a running sluiced: see what its readers run, have its log copied."""
+"""What an operator does with a running sluiced: see what its readers run, have its log and its database copied,
+and bring a copy back."""
+import contextlib
 import json
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -72,6 +77,54 @@ def checkpoint_copies_the_log_and_truncate_cuts_its_file(directory):
         holds("0 frames" in ok(url, "checkpoint"), "nothing is left to do")
         same(json.loads(ok(url, "--json", "status"))["store"]["checkpoint_commands"], 3)
         same(sluice(url, "checkpoint", "now").code, 2)
+
+
+@test
+def a_backup_taken_while_others_write_comes_back_by_restore(directory):
+    path, copy = os.path.join(directory, "a.db"), os.path.join(directory, "copy.db")
+    with Daemon(path) as daemon:
+        url = daemon.endpoints[0]
+        ok(url, "exec", "CREATE TABLE t(v)")
+        stop = threading.Event()
+
+        def write():
+            while not stop.is_set():
+                ok(url, "exec", "INSERT INTO t VALUES(randomblob(20000))")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(5):
+                before = int(ok(url, "query", "SELECT count(*) FROM t"))
+                ended = command("--connect", url, "--json", "backup", "copy.db", cwd=directory)
+                same(ended.code, 0, repr(ended))
+                found = json.loads(ended.out)
+                same((found["path"], found["bytes"], found["restarts"]), (copy, os.path.getsize(copy), 0))
+                after = int(ok(url, "query", "SELECT count(*) FROM t"))
+                with contextlib.closing(sqlite3.connect(copy)) as db:
+                    same(db.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+                    n = db.execute("SELECT count(*) FROM t").fetchone()[0]
+                    same(db.execute("PRAGMA page_count").fetchone()[0], found["pages"])
+                holds(before <= n <= after, (before, n, after))
+        finally:
+            stop.set()
+            writer.join()
+        ended = command("restore", copy, "--db", path)
+        same(ended.code, 1, repr(ended))
+        holds(str(daemon.pid) in ended.err, ended.err)
+        ended = sluice(url, "backup", path)
+        same(ended.code, 1, repr(ended))
+        holds("own" in ended.err, ended.err)
+        same(daemon.stop(signal.SIGTERM)[0], 0)
+    same(json.loads(command("restore", copy, "--db", path, "--json").out), {"pages": found["pages"]})
+    with Daemon(path) as daemon:
+        same(int(ok(daemon.endpoints[0], "query", "SELECT count(*) FROM t")), n)
+        ok(daemon.endpoints[0], "exec", "INSERT INTO t VALUES(1)")
+    new = os.path.join(directory, "new.db")
+    same(command("restore", copy, "--db", new).code, 0, "to a place where nothing was")
+    for args in ("restore",), ("restore", copy), ("restore", "--db", new), ("backup",):
+        same(command("--connect", "ipc:///nowhere", *args).code, 2, args)
+    same(command("restore", "/nowhere/copy.db", "--db", new).code, 1)
 
 
 if __name__ == "__main__":
