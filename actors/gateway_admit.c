@@ -98,8 +98,10 @@ static sluice_err check_nothing(const sluice_msg *msg, sluice_cause *cause) {
 static sluice_err check_rights(const sluice_msg *msg, unsigned needs, sluice_cause *cause) {
     if ((needs & ~sluice_msg_rights(msg)) == 0) return SLUICE_OK;
     const char *right = needs & SLUICE_RIGHT_ADMIN ? "admin" : needs & SLUICE_RIGHT_WRITE ? "write" : "read";
-    return sluice_cause_set(cause, SLUICE_FORBIDDEN, "this key may not %s; whoever keeps the server's keys can give it the "
-                            "%s right", needs & SLUICE_RIGHT_ADMIN ? "administer" : right, right);
+    return sluice_cause_set(cause, SLUICE_FORBIDDEN,
+                            "this key may not %s; whoever keeps the server's keys can give it the "
+                            "%s right",
+                            needs & SLUICE_RIGHT_ADMIN ? "administer" : right, right);
 }
 
 static const struct {
@@ -183,9 +185,11 @@ sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, bool has_
                                 url);
     if (has_keys) return SLUICE_OK;
     if (!allow_plain)
-        return sluice_cause_set(cause, SLUICE_FORBIDDEN,
-                                "%s: TCP without keys is off; give a directory of keys, allow plain TCP (loopback only), or "
-                                "use ipc://PATH", url);
+        return sluice_cause_set(
+            cause, SLUICE_FORBIDDEN,
+            "%s: TCP without keys is off; give a directory of keys, allow plain TCP (loopback only), or "
+            "use ipc://PATH",
+            url);
     if (!is_loopback(host))
         return sluice_cause_set(cause, SLUICE_FORBIDDEN,
                                 "%s: plain TCP is for loopback addresses only (127.0.0.1, [::1], localhost), since anyone "

@@ -83,8 +83,9 @@ sluice_err sl_gateway_open_at(sluice_runtime *runtime, const sluice_gateway_opti
     self->options.name = self->name;
     if (options->keys_directory != NULL) {
         self->options.keys_directory = strdup(options->keys_directory);
-        err = self->options.keys_directory == NULL ? sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a gateway")
-                                                   : sl_gateway_keys_load(self, cause);
+        err = self->options.keys_directory == NULL
+                  ? sluice_cause_set(cause, SLUICE_NOMEM, "out of memory for a gateway")
+                  : sl_gateway_keys_load(self, cause);
         if (err != SLUICE_OK) goto fail;
     }
     sluice_spec spec = {

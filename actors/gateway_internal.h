@@ -46,9 +46,8 @@ bool sl_pending_take_expired(sl_pending *self, int64_t now_ns, uint32_t *positio
 
 /* ---- what may pass (gateway_admit.c) ---- */
 
-/* Decides whether a request of this type may go to `to` with the rights in its header, and whether it is complete. Borrows
- * all.
- * Errors: FORBIDDEN (with what to use instead), INVALID. */
+/* Decides whether a request of this type may go to `to` with the rights in its header, and whether it is complete.
+ * Borrows all. Errors: FORBIDDEN (with what to use instead), INVALID. */
 SLUICE_NODISCARD sluice_err sl_gateway_admit(const sluice_msg *msg, const char *to, sluice_cause *cause);
 /* Decides whether a gateway may listen there. Threads: any. Errors: INVALID, FORBIDDEN. */
 SLUICE_NODISCARD sluice_err sl_gateway_admit_address(const char *url, bool allow_plain, bool has_keys,

@@ -6,11 +6,12 @@
  *     load (host) --> open (ZAP handler, then CURVE endpoint) --(use: another keyring)*--> close
  *
  * Invariants
- *  1. The ZAP handler is bound before the CURVE endpoint exists, and closes after it. In between nobody is let in unasked.
+ *  1. The ZAP handler is bound before the CURVE endpoint exists, and closes after it. In between nobody is let
+ *     in unasked.
  *  2. A peer's standing points into the keyring of its round. Whoever takes a keyring away first gives every peer that
  *     stays a standing in the new one; a peer without a standing gets one with its next message.
- *  3. The key is compared with every message, not only with a connection's first: a descriptor and a routing id may both
- *     come to a new owner.
+ *  3. The key is compared with every message, not only with a connection's first: a descriptor and a routing id may
+ *     both come to a new owner.
  */
 #include "gateway_internal.h"
 

@@ -84,9 +84,11 @@ static sluice_err open_link(const char *url, const sluice_client_options *option
                             sl_link **out, sluice_cause *cause) {
     if (options->server_key == NULL && options->key_file == NULL) return sl_link_open(link_options, out, cause);
     if (strncmp(url, "tcp://", 6) != 0)
-        return sluice_cause_set(cause, SLUICE_INVALID, "keys are for tcp://; who may use a socket file its directory says");
+        return sluice_cause_set(cause, SLUICE_INVALID,
+                                "keys are for tcp://; who may use a socket file its directory says");
     if (options->server_key == NULL || options->key_file == NULL)
-        return sluice_cause_set(cause, SLUICE_INVALID, "the server's public key and the client's own pair belong together");
+        return sluice_cause_set(cause, SLUICE_INVALID,
+                                "the server's public key and the client's own pair belong together");
     char server_key[SL_KEY_TEXT_SIZE];
     sl_cert own;
     sluice_err err = sl_public_key_read(options->server_key, server_key, cause);

@@ -13,16 +13,16 @@
  *     only; bodies over ACCOUNTED_BYTES therefore carry a free function that gives the bytes back to the peer's
  *     account once ZeroMQ has handed them to the system.
  *  4. ROUTER_HANDOVER is off: a routing id used twice never takes a peer's replies away.
- *  5. An ipc socket file is ours from its first moment: its mode is set on the descriptor before it is bound, so that it
- *     is never open to others, not even for an instant. (ZeroMQ itself would make it 0755, and unlink whatever was
+ *  5. An ipc socket file is ours from its first moment: its mode is set on the descriptor before it is bound, so that
+ *     it is never open to others, not even for an instant. (ZeroMQ itself would make it 0755, and unlink whatever was
  *     there before.) Hence ZMQ_USE_FD.
  *  6. A CURVE endpoint names a peer's key only from what ZeroMQ's ZAP client attached to the message; a NULL peer could
- *     say any User-Id of itself, so there it is never read. Replies go by routing id, which a peer may choose: to a CURVE
- *     peer whose connection has ended nothing is sent, lest another key have taken its id.
+ *     say any User-Id of itself, so there it is never read. Replies go by routing id, which a peer may choose: to a
+ *     CURVE peer whose connection has ended nothing is sent, lest another key have taken its id.
  *  7. The monitor's pipe has no high-water mark: a full one would block ZeroMQ's I/O thread, and with it all peers.
  *
- * Stop order: socket files, monitor, connection handles, socket. The socket closes with its listeners and connections at
- * once: zmq_unbind before that would end the connections of the listener without their last replies.
+ * Stop order: socket files, monitor, connection handles, socket. The socket closes with its listeners and connections
+ * at once: zmq_unbind before that would end the connections of the listener without their last replies.
  */
 #include "endpoint_internal.h"
 

@@ -89,8 +89,8 @@ void sl_incoming_fini(sl_incoming *incoming);
  * last answer can reach it. */
 void sl_endpoint_bar(sl_endpoint *endpoint, sl_peer *peer, int64_t now_ns);
 
-/* Cuts the connections of all peers that keep() does not want; what they sent before and what is due to them is dropped.
- * Returns how many. Connections that have sent nothing yet are not asked about. */
+/* Cuts the connections of all peers that keep() does not want; what they sent before and what is due to them is
+ * dropped. Returns how many. Connections that have sent nothing yet are not asked about. */
 typedef bool (*sl_endpoint_keep_fn)(void *context, sl_peer *peer);
 unsigned sl_endpoint_review(sl_endpoint *endpoint, sl_endpoint_keep_fn keep, void *context);
 

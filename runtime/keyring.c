@@ -40,8 +40,8 @@ static sluice_err check_directory(const char *path, sluice_cause *cause) {
     if (st.st_uid != self && st.st_uid != 0 && self != 0)
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s belongs to another user", path);
     if ((st.st_mode & 022) != 0)
-        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s can be written by other users (mode %03o); chmod go-w it", path,
-                                (unsigned)st.st_mode & 0777u);
+        return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s can be written by other users (mode %03o); chmod go-w it",
+                                path, (unsigned)st.st_mode & 0777u);
     return SLUICE_OK;
 }
 
@@ -71,9 +71,11 @@ static sluice_err read_key(const char *path, const char *name, sl_key *out, slui
     sluice_err err = sl_cert_load(path, &cert, cause);
     if (err != SLUICE_OK) return err;
     if (cert.secret_key[0] != '\0')
-        err = sluice_cause_set(cause, SLUICE_INVALID, "%s holds a client's secret key, which the server must not have", path);
+        err = sluice_cause_set(cause, SLUICE_INVALID, "%s holds a client's secret key, which the server must not have",
+                               path);
     else if (!rights_of(cert.rights, &out->rights))
-        err = sluice_cause_set(cause, SLUICE_INVALID, "%s: rights are read, write or admin, not \"%s\"", path, cert.rights);
+        err = sluice_cause_set(cause, SLUICE_INVALID, "%s: rights are read, write or admin, not \"%s\"", path,
+                               cert.rights);
     memcpy(out->public_key, cert.public_key, sizeof out->public_key);
     sl_key_fingerprint(out->public_key, out->user);
     snprintf(out->name, sizeof out->name, "%.*s", (int)(strlen(name) - strlen(".key")), name);

@@ -2,7 +2,7 @@
 /* A keyring: the public keys that may come in, and what each of them may do.
  *
  *     DIR/server.key_secret     the server's own pair
- *     DIR/clients/NAME.key      one client's public key; metadata/rights = read, write or admin; admin if it says nothing
+ *     DIR/clients/NAME.key      one client's public key; metadata/rights = read, write or admin (as without it)
  *
  * It never changes once loaded: a reload makes another one. Threads: any.
  */
@@ -23,9 +23,9 @@ typedef struct sl_key {
     char name[64];              /* of the file, without .key, perhaps cut */
 } sl_key;
 
-/* Reads DIR/clients. A file that is no key file, says rights we do not know, or is open to other writers is left out and
- * counted in *n_refused, with the first one's reason in cause. A key that is there twice has the rights that both give.
- * Gives: *out. Errors: SYSTEM (cannot be read), FORBIDDEN (a directory that others can write), NOMEM, QUOTA. */
+/* Reads DIR/clients. A file that is no key file, says rights we do not know, or is open to other writers is left out
+ * and counted in *n_refused, with the first one's reason in cause. A key that is there twice has the rights that both
+ * give. Gives: *out. Errors: SYSTEM (cannot be read), FORBIDDEN (a directory that others can write), NOMEM, QUOTA. */
 SLUICE_NODISCARD sluice_err sl_keyring_load(const char *directory, sl_keyring **out, unsigned *n_refused,
                                             sluice_cause *cause);
 /* NULL-safe, nulls the pointer. */

@@ -21,7 +21,8 @@ sluice_err sl_keypair(char public_key[SL_KEY_TEXT_SIZE], char secret_key[SL_KEY_
 }
 
 bool sl_key_is_valid(const char *text) {
-    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    static const char letters[] =
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
     uint8_t bytes[SL_KEY_SIZE];
     if (strlen(text) != SL_KEY_TEXT_SIZE - 1 || strspn(text, letters) != SL_KEY_TEXT_SIZE - 1) return false;
     bool valid = zmq_z85_decode(bytes, text) != NULL; /* five letters can say more than four bytes hold */

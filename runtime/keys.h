@@ -20,8 +20,8 @@ bool sl_key_is_valid(const char *text);
 bool sl_key_is_pair(const char *public_key, const char *secret_key);
 /* Writes 32 bytes as Z85 text. */
 void sl_key_text(const uint8_t bytes[SL_KEY_SIZE], char out[SL_KEY_TEXT_SIZE]);
-/* The fingerprint of a valid public key: the first half of the SHA-256 of its 32 bytes. Nobody can make another key with
- * the same one, so it names the key's owner wherever the whole key would be too long. */
+/* The fingerprint of a valid public key: the first half of the SHA-256 of its 32 bytes. Nobody can make another key
+ * with the same one, so it names the key's owner wherever the whole key would be too long. */
 void sl_key_fingerprint(const char *public_key, uint8_t out[SL_USER_SIZE]);
 void sl_fingerprint_text(const uint8_t fingerprint[SL_USER_SIZE], char out[SL_FINGERPRINT_TEXT_SIZE]);
 

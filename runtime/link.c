@@ -311,8 +311,10 @@ static void on_event(sl_link *link, unsigned event, uint32_t value) {
                                   : "the peer does not greet as a Sluice gateway does";
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        link->state.problem = link->curve ? "the peer ended the greeting; is this its public key?"
-                                          : "the peer ended the greeting";
+        /* What an earlier attempt told more exactly stays. */
+        if (link->state.problem == NULL)
+            link->state.problem = link->curve ? "the peer ended the greeting; is this its public key?"
+                                              : "the peer ended the greeting; does it want keys (CURVE)?";
         break;
     default:
         break;

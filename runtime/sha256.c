@@ -36,7 +36,8 @@ static void compress(uint32_t state[8], const uint8_t block[BLOCK]) {
     for (unsigned i = 0; i < 16; i++) w[i] = read_u32(block + 4 * i);
     for (unsigned i = 16; i < 64; i++) {
         uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
+        w[i] =
+            w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
     }
     memcpy(s, state, sizeof s);
     for (unsigned i = 0; i < 64; i++) {
@@ -52,7 +53,8 @@ static void compress(uint32_t state[8], const uint8_t block[BLOCK]) {
 }
 
 void sl_sha256(const void *data, size_t size, uint8_t out[SL_SHA256_SIZE]) {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     const uint8_t *at = data;
     size_t left = size;
     for (; left >= BLOCK; at += BLOCK, left -= BLOCK) compress(state, at);

@@ -61,8 +61,10 @@ sluice_err sl_zap_open(void *zmq_context, const char *domain, const sl_keyring *
     int code = errno;
     sl_zap_close(&self);
     if (code == EADDRINUSE)
-        return sluice_cause_set(cause, SLUICE_EXISTS, "keys are judged already in this ZeroMQ context (%s is taken): one "
-                                "gateway with keys per context; give the runtime a context of its own", ADDRESS);
+        return sluice_cause_set(cause, SLUICE_EXISTS,
+                                "keys are judged already in this ZeroMQ context (%s is taken): one "
+                                "gateway with keys per context; give the runtime a context of its own",
+                                ADDRESS);
     (void)sluice_cause_set(cause, SLUICE_SYSTEM, "cannot judge keys: %s", zmq_strerror(code));
     if (cause != NULL) cause->sys_errno = code;
     return SLUICE_SYSTEM;
@@ -73,7 +75,7 @@ void sl_zap_close(sl_zap **zap) {
     *zap = NULL;
     if (self == NULL) return;
     if (self->socket != NULL) {
-        (void)zmq_unbind(self->socket, ADDRESS); /* the name is free at once; by the close alone, only some time later */
+        (void)zmq_unbind(self->socket, ADDRESS); /* the name is free at once; by the close alone, some time later */
         zmq_close(self->socket);
     }
     free(self);
@@ -127,7 +129,7 @@ static const sl_key *judge(const sl_zap *self, const field fields[N_FRAMES], siz
 }
 
 static void send_frame(sl_zap *self, const void *data, size_t size, bool more) {
-    /* Of a REP that has received, sending fails only for want of memory: then ZeroMQ's handshake time ends the asker. */
+    /* Of a REP that has received, sending fails only for want of memory: then ZeroMQ's handshake time ends it. */
     (void)zmq_send(self->socket, data, size, ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
 }
 

@@ -49,7 +49,9 @@ static bool is_name_letter(char c) {
            (c != '\0' && strchr("$-_@.&+/", c) != NULL);
 }
 
-static bool equals(span text, const char *word) { return text.size == strlen(word) && memcmp(text.at, word, text.size) == 0; }
+static bool equals(span text, const char *word) {
+    return text.size == strlen(word) && memcmp(text.at, word, text.size) == 0;
+}
 
 static size_t skip_blanks(span line, size_t at) {
     while (at < line.size && line.at[at] == ' ') at++;
@@ -73,10 +75,12 @@ static sluice_err keep(parser *self, span name, span value) {
         if (!equals(self->section, known[i].section) || !equals(name, known[i].name)) continue;
         if (known[i].out[0] != '\0') return refuse(self, "this was said before");
         if (value.size == 0 || value.size >= known[i].room)
-            return refuse(self, known[i].key ? "a key has 40 letters of Z85, in quotes" : "the value is empty or too long");
+            return refuse(self,
+                          known[i].key ? "a key has 40 letters of Z85, in quotes" : "the value is empty or too long");
         memcpy(known[i].out, value.at, value.size);
         known[i].out[value.size] = '\0';
-        if (known[i].key && !sl_key_is_valid(known[i].out)) return refuse(self, "a key has 40 letters of Z85, in quotes");
+        if (known[i].key && !sl_key_is_valid(known[i].out))
+            return refuse(self, "a key has 40 letters of Z85, in quotes");
     }
     return SLUICE_OK;
 }
@@ -132,7 +136,8 @@ static sluice_err read_line(parser *self, span line) {
 
 sluice_err sl_cert_parse(const char *text, size_t size, sl_cert *out, sluice_cause *cause) {
     memset(out, 0, sizeof *out);
-    if (size > SL_ZPL_MAX) return sluice_cause_set(cause, SLUICE_TOO_BIG, "a key file has at most %u bytes", SL_ZPL_MAX);
+    if (size > SL_ZPL_MAX)
+        return sluice_cause_set(cause, SLUICE_TOO_BIG, "a key file has at most %u bytes", SL_ZPL_MAX);
     parser self = {.cert = out, .cause = cause};
     sluice_err err = SLUICE_OK;
     for (size_t at = 0; at < size && err == SLUICE_OK;) {
@@ -167,9 +172,10 @@ static sluice_err check_file(const char *path, const struct stat *st, bool secre
         return sluice_cause_set(cause, SLUICE_FORBIDDEN, "%s belongs to another user", path);
     mode_t others = st->st_mode & (secret ? 077 : 022);
     if (others == 0) return SLUICE_OK;
-    return sluice_cause_set(cause, SLUICE_FORBIDDEN, secret ? "%s holds a secret key and is open to other users (mode %03o); "
-                                                              "chmod 600 it, or make a new pair"
-                                                            : "%s can be written by other users (mode %03o); chmod go-w it",
+    return sluice_cause_set(cause, SLUICE_FORBIDDEN,
+                            secret ? "%s holds a secret key and is open to other users (mode %03o); "
+                                     "chmod 600 it, or make a new pair"
+                                   : "%s can be written by other users (mode %03o); chmod go-w it",
                             path, (unsigned)st->st_mode & 0777u);
 }
 

@@ -26,8 +26,8 @@ typedef struct sl_cert {
 /* Reads one whole text. Other names than those above are passed over, but must be ZPL.
  * Errors: INVALID (with the line: not ZPL, no public key, something said twice or no key), TOO_BIG. */
 SLUICE_NODISCARD sluice_err sl_cert_parse(const char *text, size_t size, sl_cert *out, sluice_cause *cause);
-/* Reads a file, and checks that its two keys are a pair. A file with a secret in it must be readable by its owner alone,
- * any other writable by its owner alone; the owner is we ourselves or root (root itself may read anybody's).
+/* Reads a file, and checks that its two keys are a pair. A file with a secret in it must be readable by its owner
+ * alone, any other writable by its owner alone; the owner is we ourselves or root (root itself may read anybody's).
  * Errors: as parse; SYSTEM (cannot be read), FORBIDDEN (mode or owner). */
 SLUICE_NODISCARD sluice_err sl_cert_load(const char *path, sl_cert *out, sluice_cause *cause);
 /* As load, for a secret: tries path, then path with "_secret" behind it, so that PATH.key stands for the pair.

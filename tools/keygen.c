@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* `sluice keygen PATH`: a CURVE key pair as two ZPL files, as CZMQ and pyzmq read and write them.
  *
- * PATH.key holds the public key and, if --rights says so, what a server that lists it lets it do; PATH.key_secret both keys. The secret file is made 0600 from its first byte on, and neither
- * replaces a file that is there. Source: rfc.zeromq.org/spec/4 (ZPL), czmq zcert(3).
+ * PATH.key holds the public key and, if --rights says so, what a server that lists it lets it do; PATH.key_secret both
+ * keys. The secret file is made 0600 from its first byte on, and neither replaces a file that is there. Source:
+ * rfc.zeromq.org/spec/4 (ZPL), czmq zcert(3).
  */
 #include "cli.h"
 #include "keys.h"
@@ -83,7 +84,8 @@ enum { KEY_RIGHTS = 0x100 };
 
 static const struct argp_option options[] = {
     {"rights", KEY_RIGHTS, "read|write|admin", 0,
-     "What a server that lists the key lets it do: read; write, which reads too; or admin, which also changes the schema. "
+     "What a server that lists the key lets it do: read; write, which reads too; or admin, which also changes the "
+     "schema. "
      "The line stands in PATH.key and can be edited there. Without it: admin",
      0},
     {0},
@@ -113,7 +115,8 @@ int sl_command_keygen(sl_cli *cli, int argc, char **argv) {
         .options = options,
         .parser = parse,
         .args_doc = "PATH",
-        .doc = "Makes a CURVE key pair: PATH.key (public) and PATH.key_secret (mode 0600). Prints the public key on stdout and "
+        .doc = "Makes a CURVE key pair: PATH.key (public) and PATH.key_secret (mode 0600). Prints the public key on "
+               "stdout and "
                "its fingerprint on stderr, to be compared by people.",
     };
     line self = {NULL, NULL};

@@ -62,7 +62,8 @@ int sl_cli_open(const sl_cli *cli, sluice_client **out) {
         return SL_EXIT_USAGE;
     }
     if (!cli->key != !cli->server_key) {
-        sl_tool_error(cli->key ? "--server-key" : "--key", "is needed too: --key and --server-key belong together", NULL);
+        sl_tool_error(cli->key ? "--server-key" : "--key", "is needed too: --key and --server-key belong together",
+                      NULL);
         return SL_EXIT_USAGE;
     }
     sluice_cause cause = {0};

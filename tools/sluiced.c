@@ -2,9 +2,9 @@
 /* sluiced: the daemon that owns one SQLite file and serves it over ipc and tcp.
  *
  * Threads: main only; the runtime makes its own. TERM, INT and HUP are blocked before the runtime starts, so that every
- * thread inherits the mask, and are read from a signalfd by main alone. HUP reads the clients' keys again; without --keys
- * there are none, and it ends the daemon as TERM does. One of them begins the stop; more of them stay
- * pending and change nothing: gateway (answers what is in flight), store (finishes the group, checkpoints), runtime.
+ * thread inherits the mask, and are read from a signalfd by main alone. With --keys, HUP reads the clients' keys
+ * again. Each other signal begins the stop (so does HUP without --keys); more of them stay pending and change
+ * nothing: gateway (answers what is in flight), store (finishes the group, checkpoints), runtime.
  */
 #include "sqlite_settings.h"
 #include "tool.h"
@@ -55,8 +55,10 @@ static const struct argp_option options[] = {
      "ipc://PATH or tcp://ADDRESS:PORT (port *: any); may be given several times. "
      "Default: ipc://FILE" IPC_SUFFIX,
      0},
-    {"keys", KEY_KEYS, "DIR", 0, "TCP for the keys in this directory: server.key_secret, and clients/*.key (sluice keygen makes them). "
-     "HUP reads clients/ again and cuts off who is no longer there", 0},
+    {"keys", KEY_KEYS, "DIR", 0,
+     "TCP for the keys in this directory: server.key_secret, and clients/*.key (sluice keygen makes them). "
+     "HUP reads clients/ again and cuts off who is no longer there",
+     0},
     {"allow-plain", KEY_ALLOW_PLAIN, NULL, 0,
      "Permit TCP without encryption, on loopback addresses only; whoever "
      "reaches the port may do everything",
@@ -261,8 +263,9 @@ static bool start(daemon_parts *parts, const settings *set) {
     err = sluice_gateway_open(parts->runtime, &gateway, &parts->gateway, &cause);
     if (err) {
         sl_tool_error(set->keys ? "keys" : "gateway", cause.text,
-                      set->keys ? "`sluice keygen DIR/server' makes the server's pair; clients' .key files go to DIR/clients"
-                                : NULL);
+                      set->keys
+                          ? "`sluice keygen DIR/server' makes the server's pair; clients' .key files go to DIR/clients"
+                          : NULL);
         return false;
     }
     for (size_t i = 0; i < set->n_listen; i++) {
@@ -334,7 +337,8 @@ int main(int argc, char **argv) {
         .parser = parse,
         .doc = "Owns one SQLite file and serves it over ipc and tcp.\v"
                "Prints one line when it serves: ready pid=PID endpoint=URL... db=PATH. TERM or INT finishes the batch, "
-               "answers, checkpoints and ends with 0. With --keys, HUP reads the clients' keys again. Exit codes: 0 stopped as asked, 1 could not start, 2 usage, "
+               "answers, checkpoints and ends with 0. With --keys, HUP reads the clients' keys again. Exit codes: 0 "
+               "stopped as asked, 1 could not start, 2 usage, "
                "70 to 73 the store stopped for good.",
     };
     settings set = {.n_readers = 2};

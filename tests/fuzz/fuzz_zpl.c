@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: any text is a key file, with keys that libzmq takes, or is refused with a reason and leaves nothing behind. */
+/* Fuzz target: any text is a key file, with keys that libzmq takes, or is refused with a reason and leaves nothing
+ * behind. */
 #include "zpl.h"
 
 #include <stdio.h>
@@ -33,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t fingerprint[SL_USER_SIZE];
     sl_key_fingerprint(cert.public_key, fingerprint);
     /* What was read can be written and is read again. */
-    bool both = strchr(cert.rights, '"') != NULL && strchr(cert.rights, '\'') != NULL; /* only a bare word can say that */
+    bool both =
+        strchr(cert.rights, '"') != NULL && strchr(cert.rights, '\'') != NULL; /* only a bare word can say that */
     char text[512], quote = both ? ' ' : strchr(cert.rights, '"') != NULL ? '\'' : '"';
     int n = snprintf(text, sizeof text, "metadata\n%s%c%s%c\ncurve\n    public-key = \"%s\"\n",
                      cert.rights[0] != '\0' ? "    rights = " : "#", quote, cert.rights, quote, cert.public_key);

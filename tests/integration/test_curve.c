@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The whole door with keys: who comes in by TCP, what each key may do, whose sessions are whose, and what a reload takes
- * away. What the judge of keys alone does is in test_zap.c. */
+/* The whole door with keys: who comes in by TCP, what each key may do, whose sessions are whose, and what a reload
+ * takes away. What the judge of keys alone does is in test_zap.c. */
 #include "support/door.h"
 #include "support/keys_kit.h"
 #include "support/store_kit.h"
@@ -180,10 +180,17 @@ static void bad_input_37_ddl_needs_the_admin_right(void **state) {
     house *self = *state;
     sluice_client *admin = client_of(self, ADMIN), *writer = client_of(self, WRITER);
     assert_ok(exec(self, admin, "CREATE TABLE t(a)"), self->cause);
-    static const char *const ddl[] = {"CREATE TABLE u(a)", "DROP TABLE t", "CREATE INDEX i ON t(a)", "CREATE VIEW v AS SELECT 1",
-                                      "ALTER TABLE t ADD COLUMN b", "ANALYZE", "REINDEX t", "CREATE TABLE w AS SELECT 1",
+    static const char *const ddl[] = {"CREATE TABLE u(a)",
+                                      "DROP TABLE t",
+                                      "CREATE INDEX i ON t(a)",
+                                      "CREATE VIEW v AS SELECT 1",
+                                      "ALTER TABLE t ADD COLUMN b",
+                                      "ANALYZE",
+                                      "REINDEX t",
+                                      "CREATE TABLE w AS SELECT 1",
                                       "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM t; END",
-                                      "CREATE VIRTUAL TABLE f USING fts5(x)", "CREATE TABLE IF NOT EXISTS t(a)"};
+                                      "CREATE VIRTUAL TABLE f USING fts5(x)",
+                                      "CREATE TABLE IF NOT EXISTS t(a)"};
     for (int cached = 0; cached < 2; cached++) { /* compiled for the writer, then found in the cache as the admin's */
         for (size_t i = 0; i < sizeof ddl / sizeof ddl[0]; i++) {
             if (exec(self, writer, ddl[i]) != SLUICE_FORBIDDEN) fail_msg("%s: %s", ddl[i], self->cause.text);
@@ -192,7 +199,8 @@ static void bad_input_37_ddl_needs_the_admin_right(void **state) {
         assert_ok(exec(self, admin, "ANALYZE"), self->cause);
         assert_ok(exec(self, admin, "CREATE TABLE IF NOT EXISTS t(a)"), self->cause);
     }
-    assert_int_equal(kit_integer(&self->kit, "SELECT count(*) FROM sqlite_schema WHERE name IN ('u','i','v','w','g','f')"), 0);
+    assert_int_equal(
+        kit_integer(&self->kit, "SELECT count(*) FROM sqlite_schema WHERE name IN ('u','i','v','w','g','f')"), 0);
     assert_ok(exec(self, writer, "INSERT INTO t VALUES(1)"), self->cause);
     sluice_client_close(&admin);
     sluice_client_close(&writer);
@@ -258,7 +266,8 @@ static void bad_input_25_another_users_session_is_forbidden(void **state) {
     house *self = *state;
     static const uint8_t session[16] = "ada's session id", own[16] = "a local client's";
     assert_int_equal(kit_exec(&self->kit, "CREATE TABLE t(a)"), SLUICE_OK);
-    void *writer = dealer_of(self, WRITER), *admin = dealer_of(self, ADMIN), *ipc = stranger_dealer(self->zmq, self->ipc);
+    void *writer = dealer_of(self, WRITER), *admin = dealer_of(self, ADMIN),
+         *ipc = stranger_dealer(self->zmq, self->ipc);
     ask_as(writer, session, 1, 1);
     expect_done(writer, "sluice.v1.WriteReply");
     ask_as(ipc, own, 1, 1);

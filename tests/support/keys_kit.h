@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Keys for tests: a directory as sluiced wants it, and key files of any content. Everything asserts. Threads: the test's. */
+/* Keys for tests: a directory as sluiced wants it, and key files of any content. Everything asserts. Threads: the
+ * test's. */
 #ifndef KEYS_KIT_H
 #define KEYS_KIT_H
 

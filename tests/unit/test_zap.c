@@ -53,7 +53,8 @@ static int set_up(void **state) {
     assert_ok(sl_keyring_load(self->directory, &self->ring, &n_refused, &self->cause), self->cause);
     open_zap(self);
     assert_ok(open_endpoint(self, "sluice", &self->endpoint), self->cause);
-    assert_ok(sl_endpoint_bind(self->endpoint, "tcp://127.0.0.1:*", self->url, sizeof self->url, &self->cause), self->cause);
+    assert_ok(sl_endpoint_bind(self->endpoint, "tcp://127.0.0.1:*", self->url, sizeof self->url, &self->cause),
+              self->cause);
     *state = self;
     return 0;
 }

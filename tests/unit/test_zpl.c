@@ -40,7 +40,8 @@ static void files_of_czmq_pyzmq_and_ours_are_read(void **state) {
         "    public-key = \"" PUBLIC "\"\n    secret-key = \"" SECRET "\"\n",
         /* blanks, comments, line ends of Windows, single quotes, deeper lines, other order, no end of line */
         "curve   # keys\r\n    secret-key='" SECRET "'   # keep\r\n    public-key =\t\"x\"",
-        "curve   # keys\r\n    secret-key='" SECRET "'   # keep\r\n    public-key='" PUBLIC "'\r\n        note = \"x y\"\r\n"
+        "curve   # keys\r\n    secret-key='" SECRET "'   # keep\r\n    public-key='" PUBLIC
+        "'\r\n        note = \"x y\"\r\n"
         "  # aside\r\nmetadata\r\n    rights = 'read' # only\r\nother = 5\r\n    rights = admin\r\n    public-key = no",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -67,7 +68,8 @@ static void what_is_not_zpl_to_its_last_byte_is_refused_with_its_line(void **sta
         {"    curve\n", "line 1"},
         {"curve\n  public-key = \"" PUBLIC "\"\n", "line 2"},
         {"curve\n        public-key = \"" PUBLIC "\"\n", "line 2"},
-        {"curve\n    public-key = Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaL#{hID\n", "line 2: a key"}, /* # begins a comment */
+        {"curve\n    public-key = Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaL#{hID\n",
+         "line 2: a key"}, /* # begins a comment */
         {"curve\n    public-key = \"" PUBLIC "\n", "line 2: the quote"},
         {"curve\n    public-key = \"" PUBLIC "\" x\n", "line 2: something"},
         {"curve\n    public-key = \"" PUBLIC "\"\n    public-key = \"" PUBLIC "\"\n", "line 3: this was said"},
@@ -203,8 +205,8 @@ static void the_ring_knows_each_key_and_its_rights(void **state) {
     keys_directory_make(self->directory);
     keys_pair pairs[5];
     const char *const levels[] = {"read", "write", "admin", NULL, "write"};
-    const unsigned rights[] = {SLUICE_RIGHT_READ, SLUICE_RIGHT_READ | SLUICE_RIGHT_WRITE, SLUICE_RIGHT_ALL, SLUICE_RIGHT_ALL,
-                               SLUICE_RIGHT_READ};
+    const unsigned rights[] = {SLUICE_RIGHT_READ, SLUICE_RIGHT_READ | SLUICE_RIGHT_WRITE, SLUICE_RIGHT_ALL,
+                               SLUICE_RIGHT_ALL, SLUICE_RIGHT_READ};
     for (unsigned i = 0; i < 5; i++) {
         char name[16];
         pairs[i] = keys_pair_new();
