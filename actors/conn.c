@@ -185,6 +185,7 @@ static sluice_err configure_file(sl_conn *conn, const sl_conn_options *options, 
     /* The first read also loads the schema: a checkpoint on a connection that never read is a silent no-op. */
     err = sl_conn_own_exec(conn, "SELECT count(*) FROM sqlite_schema", cause);
     if (err != SLUICE_OK) return err;
+    conn->utf8 = expect_pragma(conn, "PRAGMA encoding", "UTF-8", NULL) == SLUICE_OK;
     if (options->role == SL_CONN_READER) err = sl_conn_own_exec(conn, "PRAGMA query_only=1", cause);
     return err == SLUICE_OK && options->max_log_bytes != 0 ? bound_log(conn, options->max_log_bytes, cause) : err;
 }

@@ -28,6 +28,7 @@ typedef struct sl_cached {
 struct sl_conn {
     sqlite3 *db;
     sl_conn_role role;
+    bool utf8; /* the database's encoding, which never changes */
     uint32_t max_sql_bytes;
     _Atomic uint64_t *hits, *misses;
 

@@ -413,7 +413,8 @@ static sluice_err start_table(sqlite3_stmt *stmt, sl_run *run, gathering *out, s
     return SLUICE_OK;
 }
 
-static sluice_err gather_row(sqlite3_stmt *stmt, sl_run *run, gathering *into, sluice_cause *cause) {
+static sluice_err gather_row(const sl_conn *conn, sqlite3_stmt *stmt, sl_run *run, gathering *into,
+                             sluice_cause *cause) {
     for (int i = 0; i < into->n_columns; i++) {
         sluice_value value = {.type = SLUICE_TYPE_NULL};
         switch (sqlite3_column_type(stmt, i)) {
@@ -426,8 +427,11 @@ static sluice_err gather_row(sqlite3_stmt *stmt, sl_run *run, gathering *into, s
             value.real = sqlite3_column_double(stmt, i);
             break;
         case SQLITE_TEXT:
-            value.data = sqlite3_column_text(stmt, i);
+            /* column_text copies each text to put a zero byte behind it, which nobody here needs; column_blob gives the
+             * bytes as they lie there, which in a UTF-8 database are what is wanted. */
+            value.data = conn->utf8 ? sqlite3_column_blob(stmt, i) : (const void *)sqlite3_column_text(stmt, i);
             value.size = (size_t)sqlite3_column_bytes(stmt, i);
+            if (value.data == NULL && value.size == 0) value.data = "";
             if (value.data == NULL) return sluice_cause_set(cause, SLUICE_NOMEM, "out of memory");
             /* SQLite stores any bytes as text; what is not UTF-8 travels as the blob it is. */
             value.type = sl_utf8_valid(value.data, value.size) ? SLUICE_TYPE_TEXT : SLUICE_TYPE_BLOB;
@@ -483,7 +487,7 @@ static sluice_err step_through(sl_conn *conn, const sl_cached *entry, sl_run *ru
     int rc;
     while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         if (into->builder == NULL) err = start_table(stmt, run, into, cause);
-        if (err == SLUICE_OK) err = gather_row(stmt, run, into, cause);
+        if (err == SLUICE_OK) err = gather_row(conn, stmt, run, into, cause);
         if (err != SLUICE_OK) break;
     }
     if (err == SLUICE_OK && rc != SQLITE_DONE) err = step_error(conn, rc, cause);

@@ -5,6 +5,7 @@
 #include "support/store_kit.h"
 
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,31 @@ static void a_leased_result_is_a_copy_that_outlives_everything(void **unused) {
     assert_true(sluice_result_next(result));
     assert_string_equal(sluice_result_text(result, 0, NULL), "kept");
     sluice_result_destroy(&result);
+}
+
+static void texts_of_a_utf16_database_come_as_utf8(void **unused) {
+    (void)unused;
+    kit_new(&kit);
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(kit.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA encoding='UTF-16le'; CREATE TABLE t(v); "
+                                      "INSERT INTO t VALUES('gr\xC3\xBC\xC3\x9F'), (''), ('x')", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    kit_open(&kit);
+    for (int lease = 0; lease < 2; lease++) {
+        sluice_client *client = client_new(lease != 0);
+        sluice_result *result = NULL;
+        assert_ok(sluice_query(client, "SELECT v FROM t ORDER BY rowid", NULL, 0, &result, &kit.cause), kit.cause);
+        static const char *const wanted[] = {"gr\xC3\xBC\xC3\x9F", "", "x"};
+        for (int i = 0; i < 3; i++) {
+            assert_true(sluice_result_next(result));
+            assert_int_equal(sluice_result_type(result, 0), SLUICE_TYPE_TEXT);
+            assert_string_equal(sluice_result_text(result, 0, NULL), wanted[i]);
+        }
+        sluice_result_destroy(&result);
+        sluice_client_close(&client);
+    }
+    close_store();
 }
 
 static void all_statements_of_a_leased_request_see_one_snapshot(void **unused) {
@@ -401,6 +427,7 @@ int main(void) {
         cmocka_unit_test(a_leased_read_that_starts_after_an_acknowledgement_sees_the_write),
         cmocka_unit_test(every_answer_equals_the_one_that_comes_by_message),
         cmocka_unit_test(a_leased_result_is_a_copy_that_outlives_everything),
+        cmocka_unit_test(texts_of_a_utf16_database_come_as_utf8),
         cmocka_unit_test(all_statements_of_a_leased_request_see_one_snapshot),
         cmocka_unit_test(a_runaway_leased_query_ends_at_its_deadline_and_the_next_read_runs),
         cmocka_unit_test(an_expired_snapshot_ends_the_leased_call_and_no_later_one),
