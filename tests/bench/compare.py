@@ -34,6 +34,12 @@ def p99(a, b):
 # name: (what is compared, A's arguments, B's arguments, [(title, ratio)])
 SUITES = {
     "read": {
+        "lease-1": ("1 thread with a local lease / 1 thread on an own connection",
+                    ["read", "--transport", "inproc", "--clients", "1", "--local-lease"],
+                    ["read", "--transport", "direct", "--clients", "1"], [("throughput A/B", ops)]),
+        "lease-2": ("2 threads with local leases / 2 threads on own connections",
+                    ["read", "--transport", "inproc", "--clients", "2", "--local-lease"],
+                    ["read", "--transport", "direct", "--clients", "2"], [("throughput A/B", ops)]),
         "inproc-8x16": ("8 clients x 16 outstanding, in process, by message / 2 threads on own connections",
                         ["read", "--transport", "inproc", "--clients", "8", "--pipeline", "16"],
                         ["read", "--transport", "direct", "--clients", "2"], [("throughput A/B", ops)]),

@@ -16,6 +16,8 @@
 
 #define PATIENCE_MS 120000
 #define ROWS 1000
+#define MAX_WRITES 1000000
+#define MAX_BACKUPS 128
 #define REPLACE "INSERT OR REPLACE INTO w SELECT n % 1000, zeroblob(3000), n FROM c"
 
 static store_kit kit;
@@ -86,6 +88,7 @@ typedef struct load {
     pthread_t thread;
     atomic_bool stop;
     _Atomic uint64_t acknowledged;
+    uint64_t *commits; /* of the groups that carried them, MAX_WRITES at most */
     sluice_err err;
     sluice_cause cause;
 } load;
@@ -109,7 +112,8 @@ static void *write_on(void *context) {
         sluice_completion done;
         if (!sluice_poll(client, 1000, &done)) continue;
         if (done.err != SLUICE_OK) self->err = done.err, self->cause = done.cause;
-        else atomic_fetch_add(&self->acknowledged, 1);
+        else self->commits[atomic_fetch_add(&self->acknowledged, 1)] = sluice_result_commit_number(done.result);
+        if (atomic_load(&self->acknowledged) == MAX_WRITES - 16) atomic_store(&self->stop, true);
         sluice_result_destroy(&done.result);
     }
     sluice_client_close(&client);
@@ -121,8 +125,15 @@ static void a_backup_under_full_load_is_a_state_between_two_groups(void **unused
     open_store();
     fill(8);
     load loads[2] = {{.stop = false}, {.stop = false}};
-    for (unsigned i = 0; i < 2; i++) assert_int_equal(pthread_create(&loads[i].thread, NULL, write_on, &loads[i]), 0);
-    for (unsigned i = 0; i < support_scaled(10) + 2; i++) {
+    int64_t counts[MAX_BACKUPS];
+    uint64_t commits[MAX_BACKUPS];
+    unsigned n_backups = support_scaled(10) + 2;
+    assert_true(n_backups <= MAX_BACKUPS);
+    for (unsigned i = 0; i < 2; i++) {
+        loads[i].commits = calloc(MAX_WRITES, sizeof *loads[i].commits);
+        assert_int_equal(pthread_create(&loads[i].thread, NULL, write_on, &loads[i]), 0);
+    }
+    for (unsigned i = 0; i < n_backups; i++) {
         uint64_t before = atomic_load(&loads[0].acknowledged) + atomic_load(&loads[1].acknowledged);
         sluice_backup_done done;
         assert_ok(sluice_store_backup(kit.store, target, PATIENCE_MS, &done, &kit.cause), kit.cause);
@@ -137,6 +148,8 @@ static void a_backup_under_full_load_is_a_state_between_two_groups(void **unused
         assert_int_equal(done.restarts, 0);
         assert_int_equal(look(target, "PRAGMA page_count"), done.pages);
         assert_int_equal(done.bytes, done.pages * 4096);
+        counts[i] = n;
+        commits[i] = done.commit_number;
         print_message("%u pages at write %u, commit %u\n", (unsigned)done.pages, (unsigned)n,
                       (unsigned)done.commit_number);
     }
@@ -145,9 +158,17 @@ static void a_backup_under_full_load_is_a_state_between_two_groups(void **unused
         pthread_join(loads[i].thread, NULL);
         assert_ok(loads[i].err, loads[i].cause);
     }
+    /* Exactly the writes of the groups up to the one it names. */
+    for (unsigned k = 0; k < n_backups; k++) {
+        int64_t n = 0;
+        for (unsigned i = 0; i < 2; i++)
+            for (uint64_t at = 0; at < loads[i].acknowledged; at++) n += loads[i].commits[at] <= commits[k];
+        assert_int_equal(counts[k], n);
+    }
+    for (unsigned i = 0; i < 2; i++) free(loads[i].commits);
     assert_int_equal(count_files(".part-"), 0);
     sluice_store_stats stats = kit_stats(&kit);
-    assert_int_equal(stats.backups, support_scaled(10) + 2);
+    assert_int_equal(stats.backups, n_backups);
     assert_int_equal(stats.backups_failed, 0);
     assert_int_equal(stats.backup_pages_left, 0);
     close_store();
