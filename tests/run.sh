@@ -58,7 +58,6 @@ build() {
     fi
 }
 
-# A test that fails is run once more, and both runs are shown: on a shared machine a neighbour can take the time away.
 # Runs ctest in a built preset and keeps its closing lines for the end.
 run_tests() {
     local log=build/$1/tests.log status
@@ -69,7 +68,7 @@ run_tests() {
         prefix=(setarch "$(uname -m)" -R)
     fi
     say "test $1"
-    "${prefix[@]}" ctest --test-dir "build/$1" -j "$jobs" -R "$regex" --repeat until-pass:2 --output-on-failure --no-tests=error 2>&1 |
+    "${prefix[@]}" ctest --test-dir "build/$1" -j "$jobs" -R "$regex" --output-on-failure --no-tests=error 2>&1 |
         tee "$log"
     status=${PIPESTATUS[0]}
     [ "$status" -eq 0 ] || failed+=("test $1")
